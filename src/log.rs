@@ -1,0 +1,114 @@
+//! What the program says: a line on standard output for each refresh, a line on standard error for
+//! each thing that goes wrong.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// How many lines wait for a reader that pauses before newer ones are left out.
+const WAITING_LINES: usize = 64;
+
+/// Where a refresh leaves its line; `None` where no lines are wanted.
+pub type Log = Option<SyncSender<Line>>;
+
+/// A result (a fraction in [0, 1]) and when it was drawn.
+pub struct Line {
+    pub drawn_at: SystemTime,
+    pub result: f64,
+}
+
+/// Prints the first line, which names the address, and starts the thread that prints the others.
+///
+/// Printing has a thread of its own because a terminal that is paused (Ctrl+S) or a pipe that is full
+/// blocks whoever writes to it, and the model must go on.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn start(address: SocketAddr, quiet: bool) -> Result<Log, String> {
+    let (log, lines) = mpsc::sync_channel(WAITING_LINES);
+    let first = format!(
+        "modelmock {} serves http://{address}/metrics; Ctrl+C stops it",
+        env!("CARGO_PKG_VERSION")
+    );
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || print(&first, &lines))
+        .map_err(|error| format!("cannot start the thread that prints: {error}"))?;
+    Ok((!quiet).then_some(log))
+}
+
+fn print(first: &str, lines: &Receiver<Line>) {
+    let mut stdout = io::stdout();
+    // Standard output may be closed, or its reader may have gone: that is no reason to stop.
+    let _ = writeln!(stdout, "{first}");
+    for Line { drawn_at, result } in lines {
+        let _ = writeln!(stdout, "{} model_result {result}", rfc3339(drawn_at));
+    }
+}
+
+/// Says one line on standard error, where there still is one.
+pub fn complain(what: impl Display) {
+    let _ = writeln!(io::stderr(), "modelmock: {what}");
+}
+
+/// The time in UTC as RFC 3339 has it, to the millisecond.
+fn rfc3339(time: SystemTime) -> String {
+    let since_1970 = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    let seconds = since_1970.as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let millis = since_1970.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Year, month and day of a day counted from 1970-01-01.
+fn civil(mut day: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let mut year = 1970;
+    while day >= 365 + u64::from(leap(year)) {
+        day -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [
+        31,
+        28 + u64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
+    let mut month = 0;
+    while day >= lengths[month] {
+        day -= lengths[month];
+        month += 1;
+    }
+    (year, month as u64 + 1, day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let at = |seconds, millis: u32| {
+            rfc3339(SystemTime::UNIX_EPOCH + Duration::new(seconds, millis * 1_000_000))
+        };
+        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(951_782_399, 999), "2000-02-28T23:59:59.999Z");
+        assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");
+        assert_eq!(at(1_735_689_599, 1), "2024-12-31T23:59:59.001Z");
+        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+    }
+}
