@@ -1,0 +1,129 @@
+//! The model: when it draws, what it draws, and what its statistics make of that.
+
+mod common;
+
+use std::io::{BufRead, Read};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Exporter, Page};
+
+/// The first `number` results that an exporter prints.
+fn results(exporter: &mut Exporter, number: usize) -> Vec<f64> {
+    let lines = exporter.stdout().by_ref().lines().take(number);
+    lines
+        .map(|line| line.unwrap().rsplit(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn results_are_in_range_and_the_seed_decides_on_them() {
+    let [mut first, mut again, mut other, mut random] = [Some("7"), Some("7"), Some("8"), None]
+        .map(|seed| match seed {
+            Some(seed) => Exporter::start(&["--interval", "0.01", "--seed", seed]),
+            None => Exporter::start(&["--interval", "0.01"]),
+        });
+    let drawn = results(&mut first, 200);
+    assert!(drawn.iter().all(|result| (0.0..=1.0).contains(result)));
+    assert_eq!(drawn, results(&mut again, 200));
+    assert_ne!(drawn, results(&mut other, 200));
+    assert_ne!(drawn, results(&mut random, 200));
+    let mean = drawn.iter().sum::<f64>() / 200.0;
+    assert!(
+        (0.4..0.6).contains(&mean),
+        "the mean of 200 results is {mean}"
+    );
+}
+
+#[test]
+fn the_statistics_are_those_of_the_results() {
+    let mut exporter = Exporter::start(&["--interval", "0.01", "--seed", "3"]);
+    let drawn = results(&mut exporter, 400);
+    let page = common::within(Duration::from_secs(5), "a page", || Some(exporter.scrape()));
+    // The page may be some refreshes further than the lines that were read.
+    let count = page.value("model_refreshes_total") as usize;
+    let drawn = [drawn, results(&mut exporter, count - 400)].concat();
+
+    assert_eq!(page.value("model_result"), drawn[count - 1]);
+    let sum: f64 = drawn.iter().sum();
+    assert!((page.value("model_result_distribution_sum") - sum).abs() < 1e-9);
+    for tenth in 1..=10 {
+        let bound = f64::from(tenth) / 10.0;
+        let expected = drawn.iter().filter(|result| **result <= bound).count();
+        assert_eq!(
+            page.value(&format!(
+                "model_result_distribution_bucket{{le=\"{bound:?}\"}}"
+            )),
+            expected as f64
+        );
+    }
+    let mut recent = drawn[count - 180..].to_vec();
+    recent.sort_by(f64::total_cmp);
+    for (quantile, rank) in [("0.5", 90), ("0.9", 162), ("0.99", 179)] {
+        let value = page.value(&format!("model_result_recent{{quantile=\"{quantile}\"}}"));
+        assert_eq!(value, recent[rank - 1], "quantile {quantile}");
+    }
+}
+
+#[test]
+fn a_fixed_value_is_every_result() {
+    for value in ["0", "0.95", "1", "0.123456789"] {
+        let exporter = Exporter::start(&["--interval", "0.01", "--value", value]);
+        thread::sleep(Duration::from_millis(50));
+        let body = exporter.connect().get("/metrics").body;
+        assert!(
+            body.contains(&format!("\nmodel_result {value}\n")),
+            "{body}"
+        );
+        let page = Page::read(&body);
+        assert_eq!(
+            page.value("model_result_recent{quantile=\"0.5\"}")
+                .to_string(),
+            value
+        );
+    }
+}
+
+#[test]
+fn the_first_result_is_there_before_the_first_scrape() {
+    for _ in 0..20 {
+        let page = Exporter::start(&["--interval", "86400"]).scrape();
+        assert_eq!(page.value("model_refreshes_total"), 1.0);
+        assert!(page.value("model_last_refresh_timestamp_seconds") > 1.7e9);
+    }
+}
+
+#[test]
+fn deadlines_do_not_drift() {
+    let interval = 0.05;
+    let exporter = Exporter::start(&["--interval", "0.05"]);
+    let drawn_at = |page: &Page| page.value("model_last_refresh_timestamp_seconds");
+    let count = |page: &Page| page.value("model_refreshes_total");
+    let first = exporter.scrape();
+    thread::sleep(Duration::from_secs(3));
+    let last = exporter.scrape();
+    let drift = (drawn_at(&last) - drawn_at(&first)) - (count(&last) - count(&first)) * interval;
+    println!("drift over {} results: {drift:.4} s", count(&last));
+    assert!(
+        drift.abs() < interval * 0.8,
+        "{drift} s late after {} results",
+        count(&last)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn no_burst_makes_up_for_a_pause() {
+    let exporter = Exporter::start(&["--interval", "0.1"]);
+    exporter.signal("STOP");
+    thread::sleep(Duration::from_secs(2));
+    exporter.signal("CONT");
+    let start = Instant::now();
+    thread::sleep(Duration::from_millis(500));
+    let count = exporter.scrape().value("model_refreshes_total");
+    let most = 3.0 + start.elapsed().as_secs_f64() / 0.1;
+    assert!(
+        count <= most,
+        "{count} results: those of the pause were made up for"
+    );
+}
