@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::process::{Process, Sample};
 
 /// How often to see to it.
-pub const EVERY: Duration = Duration::from_millis(200);
+pub const EVERY: Duration = Duration::from_millis(100);
 
 /// tiny_http has at least so many threads that wait for connections.
 const WAITING_THREADS: u64 = 4;

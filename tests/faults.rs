@@ -173,6 +173,39 @@ fn half_requests_hold_no_other_up() {
 }
 
 #[test]
+fn half_requests_that_come_all_at_once_hold_no_other_up() {
+    let _alone = alone();
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        let exporter = Exporter::start(&[]);
+        // tiny_http leaves connections that come at once to the few threads that wait for one.
+        thread::sleep(Duration::from_millis(50));
+        let mut streams: Vec<_> = (0..10)
+            .map(|_| TcpStream::connect(exporter.address).unwrap())
+            .collect();
+        let asked = Instant::now();
+        let mut scraper = streams.pop().unwrap();
+        for stream in &mut streams {
+            stream.write_all(HALF_A_REQUEST).unwrap();
+        }
+        scraper.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        scraper.write_all(WHOLE_REQUEST).unwrap();
+        assert!(
+            scraper.read(&mut [0]).is_ok_and(|read| read > 0),
+            "the scraper got no answer"
+        );
+        longest = longest.max(asked.elapsed());
+    }
+    println!(
+        "9 half requests at once with a scrape, 10 times: the longest scrape took {longest:?}"
+    );
+    assert!(
+        longest < Duration::from_millis(500),
+        "a scrape took {longest:?}"
+    );
+}
+
+#[test]
 fn bodies_that_never_come_hold_no_other_up() {
     let _alone = alone();
     let exporter = Exporter::start(&[]);
@@ -229,6 +262,9 @@ fn nonsense_is_outlived_and_its_memory_given_back() {
         "GET /metrics HTTP/9.9\r\n\r\n".to_owned(),
         "GET /metrics HTTQ/1.1\r\n\r\n".to_owned(),
         "BREW /metrics HTTP/1.1\r\nHost: pot\r\n\r\n".to_owned(),
+        "PUT /metrics HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n".to_owned(),
+        "PUT /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"
+            .to_owned(),
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
         format!("GET /{megabyte} HTTP/1.1\r\n\r\n"),
         format!("GET /metrics HTTP/1.1\r\nA: {megabyte}\r\n\r\n"),
