@@ -1,0 +1,70 @@
+#!/bin/sh
+# dist.sh: makes the file that a teacher hands out: the exporter, fully static, for any Linux.
+#
+# It proves it, too: the file runs in an empty root directory and is scraped there. It prints the
+# file's path, its size and its SHA-256 sum.
+
+set -eu
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+most_bytes=1600000
+
+case ${1-} in
+-h | --help)
+	print_help
+	exit
+	;;
+'') ;;
+*) usage_error "unknown argument '$1'" ;;
+esac
+cd "$root"
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+case $host in
+*-linux-*) ;;
+*) die "a static file is made on Linux only, and this is $host: cargo build --release makes a file for this system" ;;
+esac
+machine=${host%%-*}
+target=$machine-unknown-linux-musl
+flags=
+if [ ! -d "$(rustc --print target-libdir --target "$target" 2>/dev/null)" ]; then
+	target=$machine-unknown-linux-gnu
+	flags="-C target-feature=+crt-static"
+fi
+RUSTFLAGS=$flags cargo build --quiet --release --target "$target"
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+file=target/dist/modelmock-$version-linux-$machine
+mkdir -p target/dist
+cp "target/$target/release/modelmock" "$file"
+bytes=$(wc -c <"$file" | tr -d ' ')
+[ "$bytes" -le $most_bytes ] || die "$file has $bytes bytes, more than $most_bytes"
+
+# Only root may change the root directory; anybody else may in a user namespace.
+if [ "$(id -u)" -eq 0 ]; then
+	in_root=chroot
+else
+	in_root="unshare --user --map-root-user chroot"
+fi
+empty=$(mktemp -d)
+exporter=
+trap '[ -z "$exporter" ] || kill "$exporter" 2>/dev/null; rm -rf "$empty"' EXIT
+cp "$file" "$empty/modelmock"
+# shellcheck disable=SC2086 # the words are a command
+$in_root "$empty" /modelmock --listen 127.0.0.1:0 >"$empty/stdout" &
+exporter=$!
+tries=0
+until url=$(sed -n 's/.*\(http:[^;]*\);.*/\1/p' "$empty/stdout") && [ -n "$url" ]; do
+	tries=$((tries + 1))
+	[ $tries -le 50 ] || die "$file does not start in an empty root directory: it is not static"
+	sleep 0.1
+done
+get "$url" | grep -q '^model_result ' || die "$file is not scraped in an empty root directory"
+
+echo "$file"
+echo "$bytes bytes, for $target; it ran in an empty root directory and was scraped there"
+if command -v sha256sum >/dev/null; then
+	sha256sum "$file"
+else
+	shasum -a 256 "$file"
+fi | sed 's/^\([0-9a-f]*\).*/SHA-256 \1/'
