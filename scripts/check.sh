@@ -99,7 +99,7 @@ check_prometheus() {
 	if [ -z "$targets" ]; then
 		fail "$criterion" "there is no target in the job model_mock" "wait 10 s; otherwise see $prometheus/targets"
 	elif [ "$up" != "$targets" ]; then
-		error=$(get "$prometheus/api/v1/targets?state=active" | sed -n 's/.*"lastError":"\([^"]\{1,\}\)".*/\1/p')
+		error=$(get "$prometheus/api/v1/targets?state=active" | sed -n "s/\\\\\"/'/g; s/.*\"lastError\":\"\([^\"]\{1,\}\)\".*/\1/p")
 		fail "$criterion" "$up of $targets up (${error:-no error})" "$start_model"
 	elif holds "$age > 15"; then
 		fail "$criterion" "scraped $age s ago" "see $prometheus/targets"

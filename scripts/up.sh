@@ -47,10 +47,10 @@ make_password() {
 		grafana_has_another_password=true
 }
 
-# state SERVICE: its health, or that it ended.
+# state SERVICE: its health, or that it ended, if only to be started again and again.
 state() {
 	container=$(compose ps -aq "$1")
-	docker inspect -f '{{if or (ne .State.Status "running") .RestartCount}}ended{{else}}{{.State.Health.Status}}{{end}}' "$container" 2>/dev/null
+	docker inspect -f '{{with .State.Health.Status}}{{if eq . "healthy"}}healthy{{else if or (ne $.State.Status "running") $.RestartCount}}ended{{else}}{{.}}{{end}}{{end}}' "$container" 2>/dev/null
 }
 
 give_up() {

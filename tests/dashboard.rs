@@ -1,0 +1,121 @@
+//! The dashboard's file against the lab: its times, its red line, and that it shows metrics that exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("stack/grafana/dashboards/model.json")).unwrap()
+}
+
+fn panels(dashboard: &Value) -> &Vec<Value> {
+    dashboard["panels"].as_array().unwrap()
+}
+
+fn expressions(dashboard: &Value) -> Vec<&str> {
+    let targets = panels(dashboard)
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
+    targets
+        .map(|target| target["expr"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn it_refreshes_every_5_s_and_shows_the_last_15_minutes() {
+    let dashboard = dashboard();
+    assert_eq!(dashboard["refresh"], "5s");
+    assert_eq!(dashboard["time"]["from"], "now-15m");
+    assert_eq!(dashboard["time"]["to"], "now");
+    assert_eq!(dashboard["schemaVersion"], 42);
+    assert_eq!(dashboard["uid"], "modelmock");
+    assert!(dashboard.get("id").is_none(), "Grafana gives the id");
+}
+
+#[test]
+fn its_red_line_is_where_the_rule_fires() {
+    let rules = read("stack/prometheus/rules/model.yml");
+    let rule = rules
+        .lines()
+        .find(|line| line.contains("expr: model_result{"))
+        .unwrap();
+    let figure: f64 = rule.rsplit("> ").next().unwrap().parse().unwrap();
+    let dashboard = dashboard();
+    let graph = &panels(&dashboard)[0];
+    let defaults = &graph["fieldConfig"]["defaults"];
+    assert_eq!(graph["type"], "timeseries");
+    assert_eq!(
+        (defaults["min"].as_f64(), defaults["max"].as_f64()),
+        (Some(0.0), Some(1.0))
+    );
+    assert_eq!(defaults["custom"]["thresholdsStyle"]["mode"], "line");
+    let steps = defaults["thresholds"]["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 2);
+    assert_eq!(steps[1]["color"], "red");
+    assert_eq!(steps[1]["value"].as_f64(), Some(figure));
+}
+
+#[test]
+fn its_panels_have_room_and_the_provisioned_data_source() {
+    let source = read("stack/grafana/provisioning/datasources/prometheus.yml");
+    let uid = source
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("uid: "))
+        .unwrap();
+    let dashboard = dashboard();
+    let mut ids = BTreeSet::new();
+    let mut taken = BTreeSet::new();
+    for panel in panels(&dashboard) {
+        let title = &panel["title"];
+        assert!(
+            ids.insert(panel["id"].as_u64()),
+            "{title}: its id is another's"
+        );
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+        assert!(x + w <= 24, "{title} is wider than the grid");
+        for cell in (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column))) {
+            assert!(taken.insert(cell), "{title} lies on another panel");
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], uid, "{title}");
+        }
+        assert!(
+            panel["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{title}"
+        );
+    }
+}
+
+#[test]
+fn it_shows_metrics_that_exist_one_of_each_type() {
+    let page = read("tests/page.prom");
+    let dashboard = dashboard();
+    let expressions = expressions(&dashboard).join("\n");
+    let names = expressions.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    for name in names.filter(|name| name.starts_with("model_") && *name != "model_mock") {
+        assert!(
+            page.contains(&format!("\n{name}")),
+            "the page has no {name}"
+        );
+    }
+    for kind in ["gauge", "counter", "histogram", "summary"] {
+        let mut families = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE model_")?.strip_suffix(kind));
+        assert!(
+            families.any(|name| expressions.contains(&format!("model_{}", name.trim()))),
+            "no {kind}"
+        );
+    }
+    for alert in ["ModelResultHigh", "ModelMockDown", "ModelResultStale"] {
+        assert!(expressions.contains(alert), "no {alert}");
+    }
+}
