@@ -37,13 +37,13 @@ run() {
 	elif [ $code -eq 0 ]; then
 		passed=$((passed + 1))
 		echo "ok    $name ($took s)"
-		grep -E '^(  |ok |measured: )' "$work/output" | sed 's/^/      /'
+		grep -Eo '^  .*|^ok .*|measured: .*' "$work/output" | sed 's/^/      /'
 		while read -r left_out; do
 			[ -n "$left_out" ] || continue
 			skipped=$((skipped + 1))
 			echo "skip  $left_out"
 		done <<-EOF
-			$(sed -n 's/^left out: //p' "$work/output")
+			$(sed -n 's/.*left out: //p' "$work/output")
 		EOF
 	else
 		failed=$((failed + 1))
@@ -243,6 +243,7 @@ run "release build" cargo build --release --locked
 run "cargo test" cargo test --quiet --release --locked -- --nocapture
 run "what the build costs" cost_of_the_build
 run "resident memory" resident_memory
+run "what a scrape costs, beside the Python mock" scripts/bench.sh --quick
 run "shellcheck" shell_is_clean
 run "-h of each script" help_of_each_script
 run "promtool check metrics" page_is_clean

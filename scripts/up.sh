@@ -81,6 +81,10 @@ make_password
 grep -q '^GRAFANA_PASSWORD=.' "$env_file" 2>/dev/null ||
 	die "$env_file has no line GRAFANA_PASSWORD=...: add one, or remove the file to have one made"
 
+for service in $wanted; do
+	# One that ended begins anew, so that what it did before is not taken for what it does now.
+	[ "$(state "$service")" != ended ] || compose rm -sf "$service" >/dev/null 2>&1
+done
 # shellcheck disable=SC2086 # the names are words on purpose
 compose up -d $wanted || die "Docker could not start the stack: what it said is above"
 

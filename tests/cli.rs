@@ -141,7 +141,7 @@ fn flags_take_their_value_after_an_equals_sign_too() {
 #[test]
 fn it_listens_on_ipv6() {
     if TcpListener::bind("[::1]:0").is_err() {
-        println!("skipped: this machine has no IPv6");
+        println!("left out: listening on IPv6, which this machine does not have");
         return;
     }
     let mut command = Command::new(BINARY);
@@ -247,7 +247,7 @@ fn signals_end_it_at_once_with_exit_code_0() {
         exporter.signal(signal);
         let status = exporter.end_within(Duration::from_secs(5));
         let took = start.elapsed();
-        println!("SIG{signal}: {status} after {took:?}");
+        println!("measured: SIG{signal}: {status} after {took:?}");
         assert_eq!(status.code(), Some(0), "SIG{signal}");
         assert!(
             took < Duration::from_millis(100),

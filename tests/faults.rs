@@ -115,7 +115,7 @@ fn more_connections_than_files_are_outlived_twice() {
         let mut newcomer = exporter.connect();
         newcomer.get("/metrics").page();
         println!(
-            "round {round}: {spent:?} of CPU time in 3 s; a new client is served after {:?}",
+            "measured: round {round}: {spent:?} of CPU time in 3 s; a new client is served after {:?}",
             let_go.elapsed()
         );
         assert!(
@@ -148,7 +148,7 @@ fn clients_that_never_read_hold_no_other_up() {
             .map(|_| ask_and_never_read(&exporter, 5000))
             .collect();
         let longest = longest_scrape(&exporter, Duration::from_secs(4));
-        println!("{number} clients that never read: the longest scrape took {longest:?}");
+        println!("measured: {number} clients that never read: the longest scrape took {longest:?}");
         assert!(
             longest < limit,
             "with {number} of them a scrape took {longest:?}"
@@ -165,7 +165,7 @@ fn half_requests_hold_no_other_up() {
         stream.write_all(b"GET").unwrap();
     }
     let longest = longest_scrape(&exporter, Duration::from_secs(3));
-    println!("300 half requests: the longest scrape took {longest:?}");
+    println!("measured: 300 half requests: the longest scrape took {longest:?}");
     assert!(
         longest < Duration::from_millis(500),
         "a scrape took {longest:?}"
@@ -197,7 +197,7 @@ fn half_requests_that_come_all_at_once_hold_no_other_up() {
         longest = longest.max(asked.elapsed());
     }
     println!(
-        "9 half requests at once with a scrape, 10 times: the longest scrape took {longest:?}"
+        "measured: 9 half requests at once with a scrape, 10 times: the longest scrape took {longest:?}"
     );
     assert!(
         longest < Duration::from_millis(500),
@@ -295,7 +295,7 @@ fn nonsense_is_outlived_and_its_memory_given_back() {
         let grown = exporter.resident().saturating_sub(before);
         (grown < MEMORY_WITHIN_REACH).then_some(grown)
     });
-    println!("nonsense left {grown} KiB more than the {before} KiB before");
+    println!("measured: nonsense left {grown} KiB more than the {before} KiB before");
     assert_eq!(exporter.complaints(), "");
 }
 
@@ -321,6 +321,6 @@ fn requests_that_nobody_waits_for_leave_no_memory_behind() {
         let grown = exporter.resident().saturating_sub(before);
         (grown < 2 * MEMORY_WITHIN_REACH).then_some(grown)
     });
-    println!("20000 requests left {grown} KiB more than the {before} KiB before");
+    println!("measured: 20000 requests left {grown} KiB more than the {before} KiB before");
     exporter.scrape();
 }

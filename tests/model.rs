@@ -103,7 +103,10 @@ fn deadlines_do_not_drift() {
     thread::sleep(Duration::from_secs(3));
     let last = exporter.scrape();
     let drift = (drawn_at(&last) - drawn_at(&first)) - (count(&last) - count(&first)) * interval;
-    println!("drift over {} results: {drift:.4} s", count(&last));
+    println!(
+        "measured: drift over {} results: {drift:.4} s",
+        count(&last)
+    );
     assert!(
         drift.abs() < interval * 0.8,
         "{drift} s late after {} results",

@@ -145,7 +145,7 @@ fn no_page_mixes_two_refreshes() {
         .into_iter()
         .map(|scraper| scraper.join().unwrap())
         .sum();
-    println!("{pages} pages, none of them mixed");
+    println!("measured: {pages} pages, none of them mixed");
     assert!(pages > 400, "only {pages} pages");
 }
 
@@ -202,7 +202,9 @@ fn a_kept_alive_scraper_is_answered_without_a_stall() {
         .collect();
     times.sort();
     let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("a scrape on a kept-alive connection: median {median:?}, longest {longest:?}");
+    println!(
+        "measured: a scrape on a kept-alive connection: median {median:?}, longest {longest:?}"
+    );
     assert!(
         median < Duration::from_millis(1),
         "the median scrape took {median:?}"
