@@ -61,7 +61,7 @@ calc() {
 }
 
 milliseconds() {
-	calc "$(date +%s%N) / 1000000" %d
+	echo $(($(date +%s%N) / 1000000))
 }
 
 # begin COMMAND...: starts it and sets $pid, $start (ms until the first scrape) and $url's memory at rest.

@@ -9,6 +9,7 @@ pub struct Sample {
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
     pub virtual_bytes: u64,
+    pub threads: u64,
     pub open_fds: u64,
     /// How many files it may open: the soft limit.
     pub max_fds: u64,
@@ -69,6 +70,7 @@ mod procfs {
             let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
             let seconds = |ticks: u64| ticks as f64 / self.ticks_per_second;
             let (cpu, start) = (field(14)? + field(15)?, field(22)?);
+            let threads = field(20)?;
             let (virtual_bytes, resident_pages) = (field(23)?, field(24)?);
 
             let open_fds = match fs::read_dir("/proc/self/fd") {
@@ -81,6 +83,7 @@ mod procfs {
                 cpu_seconds: seconds(cpu),
                 resident_bytes: resident_pages * self.page_bytes,
                 virtual_bytes,
+                threads,
                 open_fds,
                 max_fds: self.max_fds,
                 start_time_seconds: self.boot_time_seconds + seconds(start),

@@ -103,9 +103,9 @@ pub fn serve(
 ) -> Result<Infallible, String> {
     let (events, accepting) = mpsc::channel();
     say_panics_plainly(events.clone());
+    let upkeep = Upkeep::new(exposition.process(), address);
     let start = || Listening::start(listener, exposition.clone(), events.clone());
     let mut listening = start().map_err(|error| format!("cannot start the server: {error}"))?;
-    let upkeep = Upkeep::new(exposition.process(), address);
     let mut announced = false;
     loop {
         loop {

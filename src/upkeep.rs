@@ -12,26 +12,29 @@ pub const EVERY: Duration = Duration::from_millis(100);
 /// tiny_http has at least so many threads that wait for connections.
 const WAITING_THREADS: u64 = 4;
 
-/// How many connections at once are helped to a thread.
-const HELPED: usize = 16;
+/// A server has one thread that accepts connections and one that answers.
+const SERVER_THREADS: u64 = 2;
 
-/// How much more memory than at rest is no reason to look for some to give back, in bytes.
+/// How many connections are helped to a thread without need, as not every thread serves a connection.
+const HELPED_ANYHOW: u64 = 6;
+
+/// How much more memory than before is no reason to look for some to give back, in bytes.
 const SPARE_MEMORY: u64 = 1 << 20;
 
 pub struct Upkeep<'a> {
     process: &'a Process,
     address: SocketAddr,
-    at_rest: Sample,
+    before: Sample,
 }
 
 impl<'a> Upkeep<'a> {
-    /// To be called when the server at `address` runs and has no connection yet.
+    /// To be called before there is a server at `address`, which may have connections at once.
     pub fn new(process: Option<&'a Process>, address: SocketAddr) -> Option<Self> {
         let process = process?;
         Some(Upkeep {
             process,
             address,
-            at_rest: process.sample()?,
+            before: process.sample()?,
         })
     }
 
@@ -39,11 +42,18 @@ impl<'a> Upkeep<'a> {
         let Some(now) = self.process.sample() else {
             return;
         };
-        // Each connection has two files.
-        if now.open_fds > self.at_rest.open_fds + 2 * WAITING_THREADS {
-            help_to_a_thread(self.address);
+        // Each connection has two files, and one thread if it found one.
+        let connections = now.open_fds.saturating_sub(self.before.open_fds) / 2;
+        let threads = now
+            .threads
+            .saturating_sub(self.before.threads + SERVER_THREADS);
+        if connections > WAITING_THREADS {
+            help_to_a_thread(
+                self.address,
+                connections.saturating_sub(threads) + HELPED_ANYHOW,
+            );
         }
-        if now.resident_bytes > self.at_rest.resident_bytes + SPARE_MEMORY {
+        if now.resident_bytes > self.before.resident_bytes + SPARE_MEMORY {
             heap::give_back();
         }
     }
@@ -51,8 +61,8 @@ impl<'a> Upkeep<'a> {
 
 /// Connections that arrive faster than waiting threads wake up are all left to these threads, so some
 /// may wait until another connection ends: tiny_http looks for them only then. So some connect and end.
-fn help_to_a_thread(address: SocketAddr) {
-    for _ in 0..HELPED {
+fn help_to_a_thread(address: SocketAddr, connections: u64) {
+    for _ in 0..connections {
         drop(TcpStream::connect_timeout(
             &address,
             Duration::from_millis(50),
