@@ -17,6 +17,7 @@ case ${1-} in
 *) usage_error "unknown argument '$1'" ;;
 esac
 cd "$root" || exit
+stack=$root/stack
 passed=0
 failed=0
 skipped=0
@@ -78,9 +79,9 @@ tool() {
 	tool=$2
 	shift 2
 	if has_image "$image"; then
-		docker run --rm -i --network none --user 0 -v "$root/stack:/stack:ro" -w /stack --entrypoint "/bin/$tool" "$image" "$@"
+		docker run --rm -i --network none --user 0 -v "$stack:/stack:ro" -w /stack --entrypoint "/bin/$tool" "$image" "$@"
 	elif command -v "$tool" >/dev/null; then
-		(cd stack && "$tool" "$@")
+		(cd "$stack" && "$tool" "$@")
 	else
 		echo "there is no $tool: install Docker (the README says how), or the package that has $tool"
 		return 3
@@ -217,6 +218,46 @@ static_file() {
 	at_most 1600000 "$(wc -c <"$(ls target/dist/modelmock-*)" | tr -d ' ')" "bytes of the static file"
 }
 
+# The configurations that the README shows, each in the place that its first line names.
+configurations_of_the_readme() (
+	stack=$work/readme
+	mkdir -p "$stack/blocks"
+	cp -R stack/prometheus "$stack/prometheus"
+	awk -v folder="$stack/blocks" '
+		/^ *```yaml$/ { n++; inside = 1; match($0, /^ */); indent = RLENGTH; next }
+		/^ *```$/ { inside = 0 }
+		inside { print substr($0, indent + 1) >(folder "/" n) }
+	' README.md
+	chmod -R a+rX "$work"
+	checked=0
+	for block in "$stack"/blocks/*; do
+		head -n 1 "$block"
+		checked=$((checked + 1))
+		case $(head -n 1 "$block") in
+		"# alertmanager.yml"*)
+			{
+				printf 'route:\n  receiver: mailbox\n'
+				cat "$block"
+			} >"$stack/alertmanager.yml"
+			tool alertmanager amtool check-config alertmanager.yml || return
+			;;
+		"# prometheus.yml"*)
+			cat stack/prometheus/prometheus.yml "$block" >"$stack/prometheus/prometheus.yml"
+			tool prometheus promtool check config prometheus/prometheus.yml || return
+			;;
+		"# targets/class.yml"*)
+			cp "$block" "$stack/prometheus/targets/class.yml"
+			tool prometheus promtool check config prometheus/prometheus.yml || return
+			;;
+		*)
+			echo "nothing checks this block of the README"
+			return 1
+			;;
+		esac
+	done
+	echo "measured: configurations checked: $checked"
+)
+
 help_of_each_script() {
 	for script in scripts/*.sh; do
 		[ "$script" = scripts/common.sh ] && continue
@@ -253,6 +294,7 @@ run "docker compose config" compose_file_is_valid
 run "promtool check config" tool prometheus promtool check config prometheus/prometheus.yml
 run "promtool test rules" tool prometheus promtool test rules prometheus/tests/model.yml
 run "amtool check-config" tool alertmanager amtool check-config alertmanager/alertmanager.yml
+run "the README's configurations" configurations_of_the_readme
 run "a student's way through the stack" stack_way
 
 echo

@@ -116,7 +116,7 @@ for service in $wanted; do
 done
 password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$env_file")
 if $grafana_has_another_password && [ "$(state grafana)" = healthy ]; then
-	compose exec -T grafana grafana cli admin reset-admin-password "$password" >/dev/null ||
+	echo "$password" | compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
 		die "Grafana's data is from before, with a password of its own: scripts/down.sh --volumes removes both"
 fi
 
