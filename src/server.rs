@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io::{self, Cursor};
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{self, PanicHookInfo};
 use std::process;
@@ -24,6 +24,7 @@ use crate::log;
 use crate::upkeep::{self, Upkeep};
 
 /// How long a client may leave its receive window full before it is given up.
+#[cfg(unix)]
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// For how long a client that was given up stays so after its last request. It is known by its
@@ -40,7 +41,7 @@ const FILES_TO_LISTEN: usize = 8;
 /// Prometheus closes an idle connection after 5 minutes.
 const IDLE_CONNECTIONS: Duration = Duration::from_secs(600);
 
-/// The largest body that is waited for, in bytes.
+/// The longest body that is waited for, in bytes.
 const LARGEST_BODY: usize = 64 << 20;
 
 /// Takes the address, and tells which it really is where its port is 0.
@@ -151,8 +152,8 @@ fn say_panics_plainly(events: Sender<Event>) {
             ));
             process::exit(1);
         }
-        // Only tiny_http's threads have no name. One that serves a connection just ends with it; the one
-        // that accepts them panics where it has no file for the second handle or no thread to start.
+        // Threads that serve one connection have no name, and just end with it. Nor has tiny_http's thread
+        // that accepts them: it panics where it has no file for the second handle or no thread to start.
         if place.ends_with("refined_tcp_stream.rs") || place.contains("std/src/thread") {
             let _ = events.send(Event::Panicked);
         }
@@ -217,27 +218,26 @@ struct Scrapes {
 impl Scrapes {
     fn answer(&mut self, request: Request) {
         let client = request.remote_addr().copied();
-        if self.has_given_up(client) {
-            // Dropping its writer is the only way to let a request go without an answer.
-            drop(request.into_writer());
-            return;
-        }
-        let response = self.response(&request);
-        self.exposition.answers().count(response.status_code().0);
-
-        if request
-            .body_length()
-            .is_some_and(|length| length > LARGEST_BODY)
-        {
-            // tiny_http skips what is left of a body with a buffer of that size, and the process ends
-            // where there is no such memory. Nothing but leaking the request prevents it.
+        let body = request.body_length().unwrap_or(0);
+        if body > LARGEST_BODY {
+            // tiny_http skips a body with a buffer of its length, and where there is no such memory the
+            // process ends. Nothing prevents that but to leak the request, and its connection with it.
             mem::forget(request);
-        } else if request.body_length().is_some_and(|length| length > 0) {
-            // It waits for the body, too.
-            let _ = thread::Builder::new().spawn(move || request.respond(response));
-        } else if request.respond(response).is_err() {
-            self.given_up
-                .extend(client.map(|client| (client, Instant::now())));
+        } else if body > 0 {
+            let response = self.response(&request);
+            // To drop it is to wait for its body, so that is left undone where there is no thread for it.
+            let request = ManuallyDrop::new(request);
+            let _ = thread::Builder::new()
+                .spawn(move || ManuallyDrop::into_inner(request).respond(response));
+        } else if self.has_given_up(client) {
+            // What is dropped as a request is answered, with a 500; what is dropped as a writer is not.
+            drop(request.into_writer());
+        } else {
+            let response = self.response(&request);
+            if request.respond(response).is_err() {
+                self.given_up
+                    .extend(client.map(|client| (client, Instant::now())));
+            }
         }
     }
 
@@ -253,7 +253,7 @@ impl Scrapes {
 
     fn response(&mut self, request: &Request) -> Response<Cursor<Vec<u8>>> {
         let path = request.url().split('?').next();
-        match (path, request.method()) {
+        let response = match (path, request.method()) {
             (Some("/" | "/metrics"), Method::Get | Method::Head) => {
                 Response::from_data(self.exposition.page())
                     .with_header(header("Content-Type", CONTENT_TYPE))
@@ -265,7 +265,9 @@ impl Scrapes {
             }
             _ => Response::from_string("Nothing is here: the metrics are at /metrics.\n")
                 .with_status_code(404),
-        }
+        };
+        self.exposition.answers().count(response.status_code().0);
+        response
     }
 }
 
