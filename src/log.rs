@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -28,25 +28,28 @@ pub struct Line {
 /// # Errors
 /// Where the thread cannot be started.
 pub fn start(address: SocketAddr, quiet: bool) -> Result<Log, String> {
+    let version = env!("CARGO_PKG_VERSION");
+    print(format_args!(
+        "modelmock {version} serves http://{address}/metrics; Ctrl+C stops it"
+    ));
+    if quiet {
+        return Ok(None);
+    }
     let (log, lines) = mpsc::sync_channel(WAITING_LINES);
-    let first = format!(
-        "modelmock {} serves http://{address}/metrics; Ctrl+C stops it",
-        env!("CARGO_PKG_VERSION")
-    );
     thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || print(&first, &lines))
+        .spawn(move || {
+            for Line { drawn_at, result } in lines {
+                print(format_args!("{} model_result {result}", rfc3339(drawn_at)));
+            }
+        })
         .map_err(|error| format!("cannot start the thread that prints: {error}"))?;
-    Ok((!quiet).then_some(log))
+    Ok(Some(log))
 }
 
-fn print(first: &str, lines: &Receiver<Line>) {
-    let mut stdout = io::stdout();
+fn print(line: impl Display) {
     // Standard output may be closed, or its reader may have gone: that is no reason to stop.
-    let _ = writeln!(stdout, "{first}");
-    for Line { drawn_at, result } in lines {
-        let _ = writeln!(stdout, "{} model_result {result}", rfc3339(drawn_at));
-    }
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Says one line on standard error, where there still is one.

@@ -104,7 +104,7 @@ pub fn serve(
 ) -> Result<Infallible, String> {
     let (events, accepting) = mpsc::channel();
     say_panics_plainly(events.clone());
-    let upkeep = Upkeep::new(exposition.process(), address);
+    let mut upkeep = Upkeep::new(exposition.process(), address);
     let start = || Listening::start(listener, exposition.clone(), events.clone());
     let mut listening = start().map_err(|error| format!("cannot start the server: {error}"))?;
     let mut announced = false;
@@ -113,7 +113,7 @@ pub fn serve(
             match accepting.recv_timeout(upkeep::EVERY) {
                 Ok(Event::Stopped) => break,
                 Ok(Event::Panicked) => listening.server.unblock(),
-                Err(_) => upkeep.iter().for_each(Upkeep::see_to_it),
+                Err(_) => upkeep.iter_mut().for_each(Upkeep::see_to_it),
             }
         }
         // Until a new client is answered it is the same event, however often listening was tried.

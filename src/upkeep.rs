@@ -15,8 +15,10 @@ const WAITING_THREADS: u64 = 4;
 /// A server has one thread that accepts connections and one that answers.
 const SERVER_THREADS: u64 = 2;
 
-/// How many connections are helped to a thread without need, as not every thread serves a connection.
+/// How many connections are helped to a thread without need, as not every thread serves a connection,
+/// and how often after connections have come or gone.
 const HELPED_ANYHOW: u64 = 6;
+const TIMES_ANYHOW: u32 = 20;
 
 /// How much more memory than before is no reason to look for some to give back, in bytes.
 const SPARE_MEMORY: u64 = 1 << 20;
@@ -25,6 +27,8 @@ pub struct Upkeep<'a> {
     process: &'a Process,
     address: SocketAddr,
     before: Sample,
+    open_fds: u64,
+    times_anyhow: u32,
 }
 
 impl<'a> Upkeep<'a> {
@@ -35,10 +39,12 @@ impl<'a> Upkeep<'a> {
             process,
             address,
             before: process.sample()?,
+            open_fds: 0,
+            times_anyhow: 0,
         })
     }
 
-    pub fn see_to_it(&self) {
+    pub fn see_to_it(&mut self) {
         let Some(now) = self.process.sample() else {
             return;
         };
@@ -47,11 +53,18 @@ impl<'a> Upkeep<'a> {
         let threads = now
             .threads
             .saturating_sub(self.before.threads + SERVER_THREADS);
+        self.times_anyhow = match now.open_fds == self.open_fds {
+            true => self.times_anyhow.saturating_sub(1),
+            false => TIMES_ANYHOW,
+        };
+        self.open_fds = now.open_fds;
         if connections > WAITING_THREADS {
-            help_to_a_thread(
-                self.address,
-                connections.saturating_sub(threads) + HELPED_ANYHOW,
-            );
+            let anyhow = if self.times_anyhow > 0 {
+                HELPED_ANYHOW
+            } else {
+                0
+            };
+            help_to_a_thread(self.address, connections.saturating_sub(threads) + anyhow);
         }
         if now.resident_bytes > self.before.resident_bytes + SPARE_MEMORY {
             heap::give_back();
