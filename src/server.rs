@@ -121,8 +121,8 @@ pub fn serve(
         listening = loop {
             if !announced && !has_room(listener) {
                 log::complain(
-                    "out of file descriptors: connected clients are served on, others wait until some \
-                     disconnect; ulimit -n sets how many there are",
+                    "out of file descriptors or threads: connected clients are served on, others wait until \
+                     some disconnect; ulimit -n and ulimit -u set how many there are",
                 );
                 announced = true;
             }
@@ -146,16 +146,21 @@ fn has_room(listener: &TcpListener) -> bool {
 fn say_panics_plainly(events: Sender<Event>) {
     panic::set_hook(Box::new(move |panic: &PanicHookInfo| {
         let place = panic.location().map_or("", |location| location.file());
-        if let Some(thread) = thread::current().name() {
-            log::complain(format_args!(
-                "a fault of its own in thread '{thread}', {place}: please report it"
-            ));
-            process::exit(1);
-        }
-        // Threads that serve one connection have no name, and just end with it. Nor has tiny_http's thread
-        // that accepts them: it panics where it has no file for the second handle or no thread to start.
-        if place.ends_with("refined_tcp_stream.rs") || place.contains("std/src/thread") {
-            let _ = events.send(Event::Panicked);
+        // tiny_http panics where it has no file for a connection's second handle, or no thread to start.
+        let is_out = place.ends_with("refined_tcp_stream.rs") || place.contains("std/src/thread");
+        match thread::current().name() {
+            // Only threads that tiny_http starts have no name: the one that accepts connections, which has
+            // panicked here, and those that serve one, which just end with it.
+            None if is_out => drop(events.send(Event::Panicked)),
+            None => {}
+            // A server is being started, and will be again.
+            Some(_) if is_out => {}
+            Some(thread) => {
+                log::complain(format_args!(
+                    "a fault of its own in thread '{thread}', {place}: please report it"
+                ));
+                process::exit(1);
+            }
         }
     }));
 }
@@ -172,7 +177,10 @@ impl Listening {
         exposition: Exposition,
         events: Sender<Event>,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let server = Arc::new(Server::from_listener(listener.try_clone()?, None)?);
+        let listener = listener.try_clone()?;
+        let server = panic::catch_unwind(|| Server::from_listener(listener, None))
+            .map_err(|_| "no thread can be started")??;
+        let server = Arc::new(server);
         let has_answered = Arc::new(AtomicBool::new(false));
         let listening = Listening {
             server: Arc::clone(&server),
