@@ -24,6 +24,18 @@ print_help() {
 	sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
 }
 
+# take_no_argument ARGUMENT...: for a script that has none but -h.
+take_no_argument() {
+	case ${1-} in
+	-h | --help)
+		print_help
+		exit
+		;;
+	'') ;;
+	*) usage_error "unknown argument '$1'" ;;
+	esac
+}
+
 # get URL [CURL'S ARGUMENT...]: what it answers; nothing and a failure where it answers none or an error.
 get() {
 	curl -fsS --noproxy '*' --max-time 5 "$@"

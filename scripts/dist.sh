@@ -9,14 +9,7 @@ set -eu
 . "$(dirname "$0")/common.sh"
 most_bytes=1600000
 
-case ${1-} in
--h | --help)
-	print_help
-	exit
-	;;
-'') ;;
-*) usage_error "unknown argument '$1'" ;;
-esac
+take_no_argument "$@"
 cd "$root"
 
 host=$(rustc -vV | sed -n 's/^host: //p')

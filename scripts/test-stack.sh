@@ -12,14 +12,7 @@ modelmock=$root/target/release/modelmock
 COMPOSE_PROJECT_NAME="modelmock-test"
 export COMPOSE_PROJECT_NAME
 
-case ${1-} in
--h | --help)
-	print_help
-	exit
-	;;
-'') ;;
-*) usage_error "unknown argument '$1'" ;;
-esac
+take_no_argument "$@"
 require_docker
 [ -x "$modelmock" ] || die "there is no $modelmock: cargo build --release"
 for port in 5000 9090 9093 9094 1025 8025 3000; do

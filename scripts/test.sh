@@ -8,14 +8,7 @@ set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
-case ${1-} in
--h | --help)
-	print_help
-	exit
-	;;
-'') ;;
-*) usage_error "unknown argument '$1'" ;;
-esac
+take_no_argument "$@"
 cd "$root" || exit
 stack=$root/stack
 passed=0

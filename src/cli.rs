@@ -85,7 +85,8 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
             "--value" => {
                 let result: f64 =
                     value("a number from 0 to 1").parse(|result| (0.0..=1.0).contains(result))?;
-                options.model.value = Some(result);
+                // Minus zero is in range, too, and would be shown with its sign.
+                options.model.value = Some(result.abs());
             }
             "--quiet" | "-h" | "--help" | "-V" | "--version" if attached.is_some() => {
                 return Err(wrong(&format!(

@@ -67,8 +67,14 @@ fn the_statistics_are_those_of_the_results() {
 
 #[test]
 fn a_fixed_value_is_every_result() {
-    for value in ["0", "0.95", "1", "0.123456789"] {
-        let exporter = Exporter::start(&["--interval", "0.01", "--value", value]);
+    for (given, value) in [
+        ("0", "0"),
+        ("-0", "0"),
+        ("9.5e-1", "0.95"),
+        ("1", "1"),
+        ("0.123456789", "0.123456789"),
+    ] {
+        let exporter = Exporter::start(&["--interval", "0.01", "--value", given]);
         thread::sleep(Duration::from_millis(50));
         let body = exporter.connect().get("/metrics").body;
         assert!(
