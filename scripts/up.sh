@@ -58,9 +58,18 @@ give_up() {
 	die "$1 $2; the end of its log is above"
 }
 
-# apply SERVICE PORT METRIC: lets it read its configuration again.
+# applied SERVICE: a file as old as the service's last start or reload.
+applied() {
+	echo "$root/stack/.applied-$1"
+}
+
+# apply SERVICE PORT METRIC: lets it read its configuration again where that has changed. It is not
+# done without need, as Prometheus loses the alerts that it would send meanwhile.
 apply() {
+	[ ! -e "$(applied "$1")" ] || [ -n "$(find "$root/stack/$1" -newer "$(applied "$1")")" ] || return
 	compose kill -s HUP "$1" >/dev/null 2>&1
+	# Until it has tried, the metric tells of the time before.
+	sleep 1
 	tries=0
 	until get "http://127.0.0.1:$2/metrics" 2>/dev/null | grep -q "^$3 1"; do
 		tries=$((tries + 1))
@@ -68,6 +77,10 @@ apply() {
 		sleep 1
 	done
 }
+
+# Prometheus, Alertmanager and Grafana run as users of their own.
+unreadable=$(find "$root/stack" ! -name .env ! -perm -004 | head -n 1)
+[ -z "$unreadable" ] || die "the containers may not read $unreadable: run chmod -R go+rX $root/stack/*"
 
 running=$(compose ps --status running --services 2>/dev/null)
 for service in $wanted; do
@@ -113,6 +126,9 @@ for service in $wanted; do
 	prometheus) apply prometheus 9090 prometheus_config_last_reload_successful ;;
 	alertmanager) apply alertmanager 9093 alertmanager_config_last_reload_successful ;;
 	esac
+done
+for service in $wanted; do
+	touch "$(applied "$service")"
 done
 password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$env_file")
 if $grafana_has_another_password && [ "$(state grafana)" = healthy ]; then
