@@ -79,7 +79,7 @@ apply() {
 }
 
 # Prometheus, Alertmanager and Grafana run as users of their own.
-unreadable=$(find "$root/stack" ! -name .env ! -perm -004 | head -n 1)
+unreadable=$(find "$root/stack" ! -name '.*' ! -perm -004 | head -n 1)
 [ -z "$unreadable" ] || die "the containers may not read $unreadable: run chmod -R go+rX $root/stack/*"
 
 running=$(compose ps --status running --services 2>/dev/null)
