@@ -64,7 +64,7 @@ milliseconds() {
 	echo $(($(date +%s%N) / 1000000))
 }
 
-# begin COMMAND...: starts it and sets $pid, $start (ms until the first scrape) and $url's memory at rest.
+# begin COMMAND...: starts it, and sets $pid and $start, the ms until the first scrape at $url.
 begin() {
 	begun=$(milliseconds)
 	"$@" >/dev/null 2>"$work/stderr" &
@@ -243,8 +243,8 @@ grow() {
 	mkdir -p "$work/prometheus"
 	printf 'global:\n  scrape_interval: 5s\nscrape_configs:\n  - job_name: model_mock\n    static_configs:\n      - targets: [%s]\n' "${targets%, }" >"$work/prometheus/prometheus.yml"
 	chmod -R a+rX "$work"
-	prometheus=$(sed -n 's/^ *image: *\(.*prom\/prometheus:.*\)/\1/p' stack/compose.yaml)
-	if docker image inspect "$prometheus" >/dev/null 2>&1 || docker pull -q "$prometheus" >/dev/null 2>&1; then
+	prometheus=$(image prom/prometheus)
+	if has_image "$prometheus"; then
 		docker run -d --rm --name modelmock-bench --network host -v "$work/prometheus:/etc/prometheus:ro" "$prometheus" \
 			--config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus --web.listen-address=127.0.0.1:15090 >/dev/null
 		scraper=$(docker inspect -f '{{.State.Pid}}' modelmock-bench)
@@ -267,7 +267,7 @@ grow() {
 }
 
 ask() {
-	get --get --data-urlencode "query=$1" http://127.0.0.1:15090/api/v1/query | sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
+	query http://127.0.0.1:15090 "$1"
 }
 
 echo "| exporters, scraped each 5 s | targets up | MiB of all exporters (shared memory counted once) | MiB of Prometheus | median scrape | longest scrape |"

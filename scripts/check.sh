@@ -30,18 +30,21 @@ fail() {
 	printf 'FAIL  %s: %s. Next: %s\n' "$1" "$2" "$3"
 }
 
+# reached CRITERION URL SERVICE: whether it answers there, and sets $seen; otherwise that is a FAIL.
+reached() {
+	seen=$(get "$2" 2>&1) && return
+	fail "$1" "$seen" "scripts/up.sh $3"
+	return 1
+}
+
 # sample NAME: its value on the page that is read.
 sample() {
 	awk -v name="$1" '$1 == name { print $2; exit }'
 }
 
-# query EXPRESSION: Prometheus' answer, one value; nothing where it has none.
-query() {
-	get --get --data-urlencode "query=$1" "$prometheus/api/v1/query" 2>/dev/null | one_value
-}
-
-one_value() {
-	sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
+# ask EXPRESSION: the stack's Prometheus.
+ask() {
+	query "$prometheus" "$1"
 }
 
 # holds CONDITION: whether awk finds it true.
@@ -86,15 +89,12 @@ check_exporter() {
 }
 
 check_prometheus() {
-	if ! seen=$(get "$prometheus/-/ready" 2>&1); then
-		fail "Prometheus is ready" "$seen" "scripts/up.sh prometheus"
-		return
-	fi
+	reached "Prometheus is ready" "$prometheus/-/ready" prometheus || return
 	ok "Prometheus is ready" "$prometheus"
 
-	targets=$(query 'count(up{job="model_mock"})')
-	up=$(query 'sum(up{job="model_mock"})')
-	age=$(query 'round(time() - min(timestamp(up{job="model_mock"})), 0.1)')
+	targets=$(ask 'count(up{job="model_mock"})')
+	up=$(ask 'sum(up{job="model_mock"})')
+	age=$(ask 'round(time() - min(timestamp(up{job="model_mock"})), 0.1)')
 	criterion="its target is up and was scraped in the last 15 s"
 	if [ -z "$targets" ]; then
 		fail "$criterion" "there is no target in the job model_mock" "wait 10 s; otherwise see $prometheus/targets"
@@ -107,7 +107,7 @@ check_prometheus() {
 		ok "$criterion" "$up of $targets up, scraped $age s ago"
 	fi
 
-	result=$(query 'model_result{job="model_mock"}')
+	result=$(ask 'model_result{job="model_mock"}')
 	if [ -n "$result" ]; then
 		ok "Prometheus answers the query model_result" "$result"
 	else
@@ -136,10 +136,7 @@ check_prometheus() {
 }
 
 check_alertmanager() {
-	if ! seen=$(get "$alertmanager/-/ready" 2>&1); then
-		fail "Alertmanager is ready" "$seen" "scripts/up.sh alertmanager"
-		return
-	fi
+	reached "Alertmanager is ready" "$alertmanager/-/ready" alertmanager || return
 	ok "Alertmanager is ready" "$alertmanager"
 
 	metrics=$(get "$alertmanager/metrics")
@@ -174,10 +171,7 @@ file_hash() {
 }
 
 check_mailpit() {
-	if ! seen=$(get "$mailpit/readyz" 2>&1); then
-		fail "Mailpit is ready" "$seen" "scripts/up.sh mailpit"
-		return
-	fi
+	reached "Mailpit is ready" "$mailpit/readyz" mailpit || return
 	ok "Mailpit is ready" "$(get "$mailpit/api/v1/messages?limit=1" | sed -n 's/.*"total":\([0-9]*\).*/\1/p') messages at $mailpit"
 }
 
@@ -189,11 +183,8 @@ as_admin() {
 }
 
 check_grafana() {
-	if ! health=$(get "$grafana/api/health" 2>&1); then
-		fail "Grafana is healthy" "$health" "scripts/up.sh grafana"
-		return
-	fi
-	ok "Grafana is healthy" "version $(echo "$health" | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')"
+	reached "Grafana is healthy" "$grafana/api/health" grafana || return
+	ok "Grafana is healthy" "version $(echo "$seen" | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')"
 
 	password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$env_file" 2>/dev/null)
 	code=$(as_admin "$password" -o /dev/null -w '%{http_code}' "$grafana/api/user")
@@ -251,7 +242,7 @@ is_high() {
 }
 
 fires() {
-	[ "$(query 'count(ALERTS{alertname="ModelResultHigh", alertstate="firing"})')" ]
+	[ "$(ask 'count(ALERTS{alertname="ModelResultHigh", alertstate="firing"})')" ]
 }
 
 mails() {

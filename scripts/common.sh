@@ -41,6 +41,26 @@ get() {
 	curl -fsS --noproxy '*' --max-time 5 "$@"
 }
 
+# query URL EXPRESSION: the answer of the Prometheus at the URL, one value; nothing where it has none.
+query() {
+	get --get --data-urlencode "query=$2" "$1/api/v1/query" 2>/dev/null | one_value
+}
+
+# one_value: the value in an answer of Prometheus' API.
+one_value() {
+	sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
+}
+
+# image NAME: the image in the stack's Compose file whose name that is, as in prom/prometheus.
+image() {
+	sed -n "s|^ *image: *\($1:.*\)|\1|p" "$root/stack/compose.yaml"
+}
+
+# has_image IMAGE: whether it is here, or can be had.
+has_image() {
+	docker image inspect "$1" >/dev/null 2>&1 || docker pull -q "$1" >/dev/null 2>&1
+}
+
 # listens PORT: whether anything listens there.
 listens() {
 	curl -s --noproxy '*' --max-time 1 -o /dev/null "http://127.0.0.1:$1/"

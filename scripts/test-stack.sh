@@ -22,13 +22,11 @@ for port in 5000 9090 9093 9094 1025 8025 3000; do
 	fi
 done
 
-images=$(sed -n 's/^ *image: *//p' "$root/stack/compose.yaml")
-prometheus_image=$(echo "$images" | grep prom/prometheus)
 services=
-for image in $images; do
+for image in $(image ".*"); do
 	service=${image##*/}
 	service=${service%%:*}
-	if docker image inspect "$image" >/dev/null 2>&1 || docker pull -q "$image" >/dev/null 2>&1; then
+	if has_image "$image"; then
 		services="$services $service"
 	else
 		echo "left out: $service, as its image $image cannot be had here"
@@ -124,14 +122,13 @@ start_model() {
 	within 5 "the exporter answers" get -o /dev/null http://localhost:5000/metrics
 }
 
-# query EXPRESSION: one value.
-query() {
-	get --get --data-urlencode "query=$1" http://localhost:9090/api/v1/query 2>/dev/null |
-		sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
+# ask EXPRESSION: the stack's Prometheus.
+ask() {
+	query http://localhost:9090 "$1"
 }
 
 answers() {
-	[ "$(query "$1")" = "$2" ]
+	[ "$(ask "$1")" = "$2" ]
 }
 
 mails() {
@@ -229,7 +226,7 @@ sed -n 's/^ *"expr": "\(.*\)",$/\1/p' "$lab/stack/grafana/dashboards/model.json"
 [ "$(grep -c . "$work/queries")" -ge 10 ] || broken "the dashboard's queries were not found"
 while read -r expression; do
 	has_answer() {
-		get --get --data-urlencode "query=$expression" http://localhost:9090/api/v1/query | grep -q '"value":'
+		ask "$expression" | grep -q .
 	}
 	within 30 "an answer to $expression" has_answer
 done <"$work/queries"
@@ -262,7 +259,7 @@ start_model --value 0.5
 within 5 "its mail" has_mail "FIRING ModelResultHigh" $((count + 1))
 
 step "down.sh and up.sh: the samples and the mail of before are still there"
-samples=$(query 'count_over_time(model_result[1h])')
+samples=$(ask 'count_over_time(model_result[1h])')
 works "$down"
 ! listens 9090 || broken "Prometheus still listens"
 # shellcheck disable=SC2086
@@ -284,9 +281,9 @@ within 45 "the mail of its end" has_mail "RESOLVED ModelMockDown"
 
 step "Prometheus killed in mid-write: the engine starts it again, and nothing before it is lost"
 moment=$(date +%s)
-samples=$(query "count_over_time(model_result[1h] @ $moment)")
+samples=$(ask "count_over_time(model_result[1h] @ $moment)")
 pid=$(docker inspect -f '{{.State.Pid}}' "$(container prometheus)")
-works docker run --rm --user 0 --pid host --entrypoint /bin/sh "$prometheus_image" -c "kill -9 $pid"
+works docker run --rm --user 0 --pid host --entrypoint /bin/sh "$(image prom/prometheus)" -c "kill -9 $pid"
 started_again() {
 	[ "$(docker inspect -f '{{.RestartCount}} {{.State.Health.Status}}' "$(container prometheus)")" = "1 healthy" ]
 }

@@ -57,18 +57,10 @@ skip() {
 	fi
 }
 
-image() {
-	sed -n "s|^ *image: *\(.*/$1:.*\)|\1|p" stack/compose.yaml
-}
-
-has_image() {
-	docker image inspect "$1" >/dev/null 2>&1 || docker pull -q "$1" >/dev/null 2>&1
-}
-
 # tool IMAGE TOOL ARGUMENT...: promtool or amtool out of the image that the stack uses, or this
 # machine's own; code 3 where there is neither.
 tool() {
-	image=$(image "$1")
+	image=$(image "prom/$1")
 	tool=$2
 	shift 2
 	if has_image "$image"; then
@@ -151,8 +143,8 @@ prometheus_scrapes_it() {
 	EOF
 	chmod -R a+rX "$work"
 	listen=--web.listen-address=127.0.0.1:$port
-	if has_image "$(image prometheus)"; then
-		docker run --rm --name modelmock-test-scrape --network host -v "$work/prometheus:/etc/prometheus:ro" "$(image prometheus)" \
+	if has_image "$(image prom/prometheus)"; then
+		docker run --rm --name modelmock-test-scrape --network host -v "$work/prometheus:/etc/prometheus:ro" "$(image prom/prometheus)" \
 			--config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus "$listen" &
 	elif command -v prometheus >/dev/null; then
 		prometheus --config.file="$work/prometheus/prometheus.yml" --storage.tsdb.path="$work/prometheus/data" "$listen" &
@@ -167,8 +159,7 @@ prometheus_scrapes_it() {
 	tries=0
 	while [ "$answer" != "$expected" ] && [ $tries -lt 30 ]; do
 		sleep 1
-		answer=$(get "http://127.0.0.1:$port/api/v1/query?query=model_result" 2>/dev/null |
-			sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p')
+		answer=$(query "http://127.0.0.1:$port" model_result)
 		tries=$((tries + 1))
 	done
 	kill "$exporter"

@@ -40,12 +40,8 @@ impl Answers {
     const CODES: [u16; 3] = [200, 404, 405];
 
     pub fn count(&self, code: u16) {
-        for (_, answers) in Answers::CODES
-            .iter()
-            .zip(&self.0)
-            .filter(|(known, _)| **known == code)
-        {
-            answers.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = Answers::CODES.iter().position(|known| *known == code) {
+            self.0[place].fetch_add(1, Ordering::Relaxed);
         }
     }
 }

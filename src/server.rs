@@ -193,24 +193,7 @@ impl Listening {
                     exposition,
                     given_up: Vec::new(),
                 };
-                let mut is_listening = true;
-                loop {
-                    let request = match is_listening {
-                        true => server.recv().map(Some),
-                        false => server.recv_timeout(IDLE_CONNECTIONS),
-                    };
-                    match request {
-                        Ok(Some(request)) => {
-                            scrapes.answer(request);
-                            has_answered.store(true, Ordering::Relaxed);
-                        }
-                        Ok(None) => return,
-                        Err(_) => {
-                            is_listening = false;
-                            let _ = events.send(Event::Stopped);
-                        }
-                    }
-                }
+                scrapes.answer_all(&server, &has_answered, &events);
             })?;
         Ok(listening)
     }
@@ -224,6 +207,28 @@ struct Scrapes {
 }
 
 impl Scrapes {
+    /// Answers for as long as the server listens, and then until its connections are idle.
+    fn answer_all(&mut self, server: &Server, has_answered: &AtomicBool, events: &Sender<Event>) {
+        let mut is_listening = true;
+        loop {
+            let request = match is_listening {
+                true => server.recv().map(Some),
+                false => server.recv_timeout(IDLE_CONNECTIONS),
+            };
+            match request {
+                Ok(Some(request)) => {
+                    self.answer(request);
+                    has_answered.store(true, Ordering::Relaxed);
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    is_listening = false;
+                    let _ = events.send(Event::Stopped);
+                }
+            }
+        }
+    }
+
     fn answer(&mut self, request: Request) {
         let client = request.remote_addr().copied();
         let body = request.body_length().unwrap_or(0);

@@ -230,13 +230,6 @@ impl Connection {
             body: String::from_utf8(body).unwrap(),
         })
     }
-
-    pub fn set_patience(&self, patience: Duration) {
-        self.stream
-            .get_ref()
-            .set_read_timeout(Some(patience))
-            .unwrap();
-    }
 }
 
 impl Answer {
