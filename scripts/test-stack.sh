@@ -188,7 +188,8 @@ fails "cargo run --release" "$check" exporter prometheus
 says "scripts/up.sh prometheus"
 
 step "model, up.sh, check.sh"
-start_model
+# The first two results of this seed are above 0.9: an alert fires while all starts.
+start_model --seed 3
 # shellcheck disable=SC2086 # the names are words
 works "$up" $services
 says "http://localhost:9090"
@@ -231,9 +232,11 @@ while read -r expression; do
 	within 30 "an answer to $expression" has_answer
 done <"$work/queries"
 
-# The results until here were drawn: one of them may have fired.
 start_model --value 0.5
-within 30 "no alert" answers 'count(ALERTS) or vector(0)' 0
+no_alert() {
+	get http://localhost:9090/api/v1/alerts 2>/dev/null | grep -qF '"alerts":[]'
+}
+within 30 "no alert" no_alert
 all_resolved() {
 	[ "$(mails "FIRING ModelResultHigh")" = "$(mails "RESOLVED ModelResultHigh")" ]
 }
