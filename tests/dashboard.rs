@@ -95,6 +95,36 @@ fn its_panels_have_room_and_the_provisioned_data_source() {
 }
 
 #[test]
+fn its_states_are_drawn_by_their_mappings() {
+    let dashboard = dashboard();
+    let states = panels(&dashboard)
+        .iter()
+        .find(|panel| panel["type"] == "state-timeline")
+        .unwrap();
+    let defaults = &states["fieldConfig"]["defaults"];
+    let mapped = defaults["mappings"][0]["options"].as_object().unwrap();
+    let texts: Vec<_> = mapped.values().map(|state| &state["text"]).collect();
+    assert_eq!(texts, ["inactive", "pending", "firing"]);
+    // Grafana draws merged values by their thresholds instead, where it may (mergeThresholdValues).
+    assert_eq!(states["options"]["mergeValues"], true);
+    assert_ne!(defaults["color"]["mode"], "thresholds");
+}
+
+#[test]
+fn its_list_of_models_fits_all_by_itself_and_every_query_heeds_it() {
+    let dashboard = dashboard();
+    let list = &dashboard["templating"]["list"][0];
+    assert_eq!(list["name"], "instance");
+    assert_eq!(list["allValue"], ".*");
+    assert_eq!(list["current"]["value"][0], "$__all");
+    for expression in expressions(&dashboard) {
+        let selectors = expression.matches('{').count();
+        let heeding = expression.matches(r#"instance=~"$instance""#).count();
+        assert_eq!(heeding, selectors, "{expression}");
+    }
+}
+
+#[test]
 fn it_shows_metrics_that_exist_one_of_each_type() {
     let page = read("tests/page.prom");
     let dashboard = dashboard();
