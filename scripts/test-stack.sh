@@ -223,7 +223,7 @@ works "$up" $services
 [ "$(cat "$lab/stack/.env")" = "$password" ] || broken "stack/.env is another"
 
 step "every query of the dashboard has an answer when all is well"
-sed -n 's/^ *"expr": "\(.*\)",$/\1/p' "$lab/stack/grafana/dashboards/model.json" | sed 's/\\"/"/g; s/\$instance/.*/g' >"$work/queries"
+sed -n 's/^ *"expr": "\(.*\)",$/\1/p' "$lab/stack/grafana/dashboards/model.json" | sed 's/\\"/"/g; s/[$]instance/.*/g' >"$work/queries"
 [ "$(grep -c . "$work/queries")" -ge 10 ] || broken "the dashboard's queries were not found"
 while read -r expression; do
 	has_answer() {
