@@ -47,6 +47,11 @@ ask() {
 	query "$prometheus" "$1"
 }
 
+# alerting_rules: what Prometheus has loaded, each with its state.
+alerting_rules() {
+	get "$prometheus/api/v1/rules?type=alert" 2>/dev/null
+}
+
 # holds CONDITION: whether awk finds it true.
 holds() {
 	awk "BEGIN { exit !($1) }"
@@ -114,7 +119,7 @@ check_prometheus() {
 		fail "Prometheus answers the query model_result" "no value" "$start_model, then wait 10 s"
 	fi
 
-	rules=$(get "$prometheus/api/v1/rules?type=alert" 2>/dev/null)
+	rules=$(alerting_rules)
 	missing=
 	# shellcheck disable=SC2013 # a rule's name is one word
 	for rule in $(sed -n 's/.*- alert: *//p' "$rule_file"); do
@@ -243,19 +248,19 @@ is_high() {
 
 # fires: asked of the rule, as its metric ALERTS is first written at Prometheus' second evaluation.
 fires() {
-	get "$prometheus/api/v1/rules?type=alert" 2>/dev/null | grep -q '"state":"firing","name":"ModelResultHigh"'
+	alerting_rules | grep -q '"state":"firing","name":"ModelResultHigh"'
 }
 
-mails() {
-	get "$mailpit/api/v1/messages?limit=500" 2>/dev/null | grep -o '"Subject":"FIRING ModelResultHigh' | grep -c .
+firing_mails() {
+	mails "$mailpit" "FIRING ModelResultHigh"
 }
 
 has_new_mail() {
-	[ "$(mails)" -gt "$before" ]
+	[ "$(firing_mails)" -gt "$before" ]
 }
 
 check_alert() {
-	before=$(mails)
+	before=$(firing_mails)
 	# An alert that fires already has had its mail: there comes no other until it fires again.
 	if fires && [ "$before" -gt 0 ]; then
 		before=$((before - 1))

@@ -51,6 +51,11 @@ one_value() {
 	sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
 }
 
+# mails URL SUBJECT: how many mails in the mailbox at the URL have a subject that begins so.
+mails() {
+	get "$1/api/v1/messages?limit=500" 2>/dev/null | grep -o "\"Subject\":\"$2" | grep -c .
+}
+
 # image NAME: the image in the stack's Compose file whose name that is, as in prom/prometheus.
 image() {
 	sed -n "s|^ *image: *\($1:.*\)|\1|p" "$root/stack/compose.yaml"

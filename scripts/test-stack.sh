@@ -131,12 +131,13 @@ answers() {
 	[ "$(ask "$1")" = "$2" ]
 }
 
-mails() {
-	get 'http://localhost:8025/api/v1/messages?limit=500' | grep -o "\"Subject\":\"$1" | grep -c .
+# mailed SUBJECT: how many mails of the stack's mailbox have a subject that begins so.
+mailed() {
+	mails http://localhost:8025 "$1"
 }
 
 has_mail() {
-	[ "$(mails "$1")" -ge "${2:-1}" ]
+	[ "$(mailed "$1")" -ge "${2:-1}" ]
 }
 
 container() {
@@ -238,7 +239,7 @@ no_alert() {
 }
 within 30 "no alert" no_alert
 all_resolved() {
-	[ "$(mails "FIRING ModelResultHigh")" = "$(mails "RESOLVED ModelResultHigh")" ]
+	[ "$(mailed "FIRING ModelResultHigh")" = "$(mailed "RESOLVED ModelResultHigh")" ]
 }
 within 10 "the mail of the end of each alert" all_resolved
 
@@ -255,7 +256,7 @@ start_model --value 0.5
 within 45 "the mail of the end" all_resolved
 
 step "a result that is high for one refresh sends its notification within 10 s"
-count=$(mails "FIRING ModelResultHigh")
+count=$(mailed "FIRING ModelResultHigh")
 start_model --value 0.95
 sleep 5
 start_model --value 0.5
