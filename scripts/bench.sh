@@ -4,8 +4,9 @@
 # Beside it: the lab's Python mock (prometheus_client, in a virtual environment made for it) and the
 # same gauge on metrics-exporter-prometheus, where cargo can build it. Then 1, 50 and 200 exporters
 # under one Prometheus. It takes about five minutes, needs Linux' procfs, and wrk or hey.
-# --quick measures the exporter and the Python mock at 4 connections, and fails where the exporter
-# costs more than 1/25 of the CPU time per scrape, or answers less than 25 times the scrapes.
+# --quick measures the exporter and the Python mock at 4 connections, in turn, and fails where in the
+# median of three rounds the exporter costs more than 1/25 of the CPU time per scrape, or answers less
+# than 25 times the scrapes.
 
 set -u
 # shellcheck source=scripts/common.sh
@@ -146,23 +147,33 @@ cat >"$work/mock.py" <<-EOF
 EOF
 
 if $quick; then
-	url=http://127.0.0.1:15000/metrics
+	seconds=3
+	ours=http://127.0.0.1:15000/metrics
+	theirs=http://127.0.0.1:15001/metrics
+	url=$ours
 	begin target/release/modelmock --listen 127.0.0.1:15000 --quiet
-	scrape 4
-	our_rate=$rate
-	our_cost=$cost
-	scrape 1
-	our_median=$median
-	stop_all
-	url=http://127.0.0.1:15001/metrics
+	our_pid=$pid
+	url=$theirs
 	begin "$work/venv/bin/python" "$work/mock.py"
-	scrape 4
-	stop_all
-	cheaper=$(calc "$cost / $our_cost" %.0f)
-	faster=$(calc "$our_rate / $rate" %.0f)
-	echo "measured: CPU time per scrape: $our_cost µs, the Python mock $cost µs: 1/$cheaper of it, at most 1/$least_ratio"
-	echo "measured: scrapes per second: $our_rate, the Python mock $rate: $faster times it, at least $least_ratio"
-	echo "measured: median scrape on one kept-alive connection: $our_median"
+	their_pid=$pid
+	# Whatever else the machine does meanwhile comes and goes: it is to befall both of a round, and one
+	# round of three at most.
+	for round in 1 2 3; do
+		pid=$their_pid url=$theirs
+		scrape 4
+		their_cost=$cost
+		their_rate=$rate
+		pid=$our_pid url=$ours
+		scrape 4
+		echo "measured: round $round: CPU time per scrape: $cost µs, the Python mock $their_cost µs; scrapes per second: $rate, the Python mock $their_rate"
+		calc "$their_cost / $cost" "%.0f\n" >>"$work/cheaper"
+		calc "$rate / $their_rate" "%.0f\n" >>"$work/faster"
+	done
+	scrape 1
+	cheaper=$(sort -n "$work/cheaper" | sed -n 2p)
+	faster=$(sort -n "$work/faster" | sed -n 2p)
+	echo "measured: the median round: 1/$cheaper of the CPU time, at most 1/$least_ratio; $faster times the scrapes, at least $least_ratio"
+	echo "measured: median scrape on one kept-alive connection: $median"
 	[ "$cheaper" -ge $least_ratio ] && [ "$faster" -ge $least_ratio ]
 	exit
 fi
