@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Write};
 use std::mem::{self, ManuallyDrop};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{self, PanicHookInfo};
@@ -68,9 +68,9 @@ pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
 }
 
 /// Sets the options that a connection inherits from its listener, as tiny_http gives no access to the
-/// connection itself: what is written leaves at once, because an answer is written in more than one
-/// piece and would otherwise wait for the client's delayed acknowledgement (40 ms); and a write to a
-/// client that does not read ends.
+/// connection itself: an answer leaves at once, as one to a client that has asked for several would
+/// otherwise wait for its delayed acknowledgement of the one before (40 ms); and a write to a client
+/// that does not read ends.
 #[cfg(unix)]
 fn set_for_all_connections(listener: &TcpListener) -> io::Result<()> {
     use std::net::TcpStream;
@@ -247,7 +247,8 @@ impl Scrapes {
             drop(request.into_writer());
         } else {
             let response = self.response(&request);
-            if request.respond(response).is_err() {
+            let sent = send(request, response);
+            if sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
                 self.given_up
                     .extend(client.map(|client| (client, Instant::now())));
             }
@@ -282,6 +283,18 @@ impl Scrapes {
         self.exposition.answers().count(response.status_code().0);
         response
     }
+}
+
+/// Sends a response in one piece, so that the client wakes up once for it. tiny_http itself would send
+/// the page in two, as its buffer is shorter, for a tenth more of CPU time per scrape.
+fn send(request: Request, response: Response<Cursor<Vec<u8>>>) -> io::Result<()> {
+    let mut message = Vec::with_capacity(4096);
+    let version = request.http_version().clone();
+    let is_head = *request.method() == Method::Head;
+    response.raw_print(&mut message, version, request.headers(), is_head, None)?;
+    let mut connection = request.into_writer();
+    connection.write_all(&message)?;
+    connection.flush()
 }
 
 fn header(field: &str, value: &str) -> Header {
