@@ -255,15 +255,16 @@ firing_mails() {
 	mails "$mailpit" "FIRING ModelResultHigh"
 }
 
+# has_new_mail: whether one came that was not there before; their number tells nothing in a full mailbox.
 has_new_mail() {
-	[ "$(firing_mails)" -gt "$before" ]
+	firing_mails | grep -qvxF -- "$before"
 }
 
 check_alert() {
 	before=$(firing_mails)
 	# An alert that fires already has had its mail: there comes no other until it fires again.
-	if fires && [ "$before" -gt 0 ]; then
-		before=$((before - 1))
+	if fires && [ -n "$before" ]; then
+		before=
 		echo "      the alert fires already"
 	fi
 	if ! wait_for 600 "a result passes 0.9" is_high; then

@@ -51,9 +51,10 @@ one_value() {
 	sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
 }
 
-# mails URL SUBJECT: how many mails in the mailbox at the URL have a subject that begins so.
+# mails URL SUBJECT: the IDs of the mails in the mailbox at the URL whose subject begins so, a line each.
 mails() {
-	get "$1/api/v1/messages?limit=500" 2>/dev/null | grep -o "\"Subject\":\"$2" | grep -c .
+	get "$1/api/v1/messages?limit=500" 2>/dev/null | sed 's/},{/}\
+{/g' | grep "\"Subject\":\"$2" | sed 's/.*{"ID":"\([^"]*\)".*/\1/'
 }
 
 # image NAME: the image in the stack's Compose file whose name that is, as in prom/prometheus.

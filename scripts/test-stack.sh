@@ -133,7 +133,7 @@ answers() {
 
 # mailed SUBJECT: how many mails of the stack's mailbox have a subject that begins so.
 mailed() {
-	mails http://localhost:8025 "$1"
+	mails http://localhost:8025 "$1" | grep -c .
 }
 
 has_mail() {
