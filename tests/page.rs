@@ -187,6 +187,11 @@ fn the_process_metrics_are_those_of_the_process() {
         (counted - spent).abs() < 0.11 && counted > 0.0,
         "{counted} s on the page, {spent} s in procfs"
     );
+
+    drop(held);
+    thread::sleep(Duration::from_millis(300));
+    let open = connection.get("/metrics").page().value("process_open_fds");
+    assert_eq!(open, before.value("process_open_fds"), "after a pause");
 }
 
 #[test]
