@@ -69,10 +69,10 @@ impl Exposition {
 
     /// The whole page, as of now.
     pub fn page(&mut self) -> String {
-        if let Some(refresh) = self.model.newer_than(self.count) {
-            self.count = refresh.count;
+        if let Some((count, refresh)) = self.model.newer_than(self.count) {
+            self.count = count;
             self.refreshed.clear();
-            Page(&mut self.refreshed).refresh(&refresh);
+            Page(&mut self.refreshed).refresh(count, &refresh);
         }
         if self.sampled_at.is_none_or(|at| at.elapsed() > SAMPLE_LASTS) {
             self.sampled_at = Some(Instant::now());
@@ -93,11 +93,10 @@ impl Exposition {
 struct Page<'a>(&'a mut String);
 
 impl Page<'_> {
-    fn refresh(&mut self, refresh: &Refresh) {
+    fn refresh(&mut self, count: u64, refresh: &Refresh) {
         let Refresh {
             result,
             drawn_at,
-            count,
             sum,
             buckets,
             quantiles,

@@ -38,8 +38,6 @@ pub struct Refresh {
     pub result: f64,
     /// When it was drawn, in seconds of Unix time.
     pub drawn_at: f64,
-    /// How many results were drawn so far.
-    pub count: u64,
     /// The sum of all results so far.
     pub sum: f64,
     /// How many of all results are at most each of [`BOUNDS`].
@@ -131,7 +129,6 @@ impl Source {
         refresh.drawn_at = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0.0, |t| t.as_secs_f64());
-        refresh.count += 1;
         refresh.sum += result;
         for (bucket, bound) in refresh.buckets.iter_mut().zip(BOUNDS) {
             *bucket += u64::from(result <= bound);
@@ -150,11 +147,11 @@ const WORDS: usize = 3 + QUANTILES.len() + BOUNDS.len();
 pub struct Model(Latest<WORDS>);
 
 impl Model {
-    /// The latest refresh, unless it is the one after which `seen` results were drawn.
-    pub fn newer_than(&self, seen: u64) -> Option<Refresh> {
+    /// How many results were drawn so far, and the latest refresh, unless their number is `seen`.
+    pub fn newer_than(&self, seen: u64) -> Option<(u64, Refresh)> {
         self.0
             .newer_than(seen)
-            .map(|(count, words)| Refresh::from_words(count, words))
+            .map(|(count, words)| (count, Refresh::from_words(words)))
     }
 }
 
@@ -167,7 +164,7 @@ impl Refresh {
         std::array::from_fn(|_| words.next().unwrap_or_default())
     }
 
-    fn from_words(count: u64, words: [u64; WORDS]) -> Self {
+    fn from_words(words: [u64; WORDS]) -> Self {
         let [
             result,
             drawn_at,
@@ -180,7 +177,6 @@ impl Refresh {
         Refresh {
             result: f64::from_bits(result),
             drawn_at: f64::from_bits(drawn_at),
-            count,
             sum: f64::from_bits(sum),
             buckets,
             quantiles: [median, ninth_decile, last_percentile].map(f64::from_bits),

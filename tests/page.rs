@@ -156,6 +156,10 @@ fn the_process_metrics_are_those_of_the_process() {
     let mut connection = exporter.connect();
     let before = connection.get("/metrics").page();
     assert_eq!(before.value("process_max_fds"), 321.0);
+    assert_eq!(
+        before.value("process_open_fds"),
+        exporter.open_files() as f64
+    );
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()

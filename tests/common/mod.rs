@@ -141,6 +141,12 @@ impl Exporter {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        files.expect("the exporter lives").count()
+    }
+
     fn procfs(&self, file: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the exporter lives")
     }
