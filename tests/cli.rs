@@ -121,9 +121,13 @@ fn a_taken_address_is_named_with_what_to_do() {
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&["--listen", &address], 1);
     assert!(
-        line.contains(&address) && line.contains("--listen"),
+        line.contains(&address) && line.contains("choose another port with --listen"),
         "{line}"
     );
+    // Where something else has it already, it is as taken as it is to be.
+    let _taken = TcpListener::bind("127.0.0.1:5000");
+    let line = complaint(&["--listen", "127.0.0.1:5000"], 1);
+    assert!(line.contains("AirPlay"), "{line}");
 }
 
 #[test]

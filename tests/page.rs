@@ -167,7 +167,12 @@ fn the_process_metrics_are_those_of_the_process() {
     let age = now - before.value("process_start_time_seconds");
     assert!((-1.5..10.0).contains(&age), "started {age} s ago");
     let resident = exporter.resident() as f64 * 1024.0;
-    assert!((before.value("process_resident_memory_bytes") / resident - 1.0).abs() < 0.25);
+    // The kernel's two files are not exact, and differ by some pages: proc(5).
+    let shown = before.value("process_resident_memory_bytes");
+    assert!(
+        (shown - resident).abs() < f64::from(1 << 20),
+        "{shown} bytes on the page, {resident} in procfs"
+    );
     assert!(before.value("process_virtual_memory_bytes") > resident);
 
     let held = [(); 3].map(|()| exporter.connect());
