@@ -257,7 +257,7 @@ firing_mails() {
 
 # has_new_mail: whether one came that was not there before; their number tells nothing in a full mailbox.
 has_new_mail() {
-	firing_mails | grep -qvxF -- "$before"
+	firing_mails | grep -qvxF -- "${before:-none}"
 }
 
 check_alert() {
