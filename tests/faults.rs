@@ -206,6 +206,23 @@ fn half_requests_that_come_all_at_once_hold_no_other_up() {
 }
 
 #[test]
+fn connections_that_are_held_cost_next_to_nothing() {
+    let _alone = alone();
+    let exporter = Exporter::start(&[]);
+    let _held = hold(&exporter, 30);
+    // For 2 s after a connection came it is seen to that all have a thread.
+    thread::sleep(Duration::from_secs(3));
+    let cpu = exporter.cpu();
+    thread::sleep(Duration::from_secs(4));
+    let spent = exporter.cpu() - cpu;
+    println!("measured: 30 connections held for 4 s: {spent:?} of CPU time");
+    assert!(
+        spent < Duration::from_millis(60),
+        "{spent:?} of CPU time in 4 s"
+    );
+}
+
+#[test]
 fn bodies_that_never_come_hold_no_other_up() {
     let _alone = alone();
     let exporter = Exporter::start(&[]);
