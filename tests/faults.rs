@@ -26,17 +26,24 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Connections that send nothing (the even ones) or half a request (the odd ones): `number` of them,
 /// or as many as find room in the listener's backlog.
 fn hold(exporter: &Exporter, number: usize) -> Vec<TcpStream> {
-    let connect = |n: usize| {
-        let mut stream =
-            TcpStream::connect_timeout(&exporter.address, Duration::from_millis(200)).ok()?;
-        if n % 2 == 1 {
+    let patience = Duration::from_millis(200);
+    let mut held = Vec::new();
+    let mut refused = 0;
+    // The backlog may be full for a moment only.
+    while held.len() < number && refused < 5 {
+        let Ok(mut stream) = TcpStream::connect_timeout(&exporter.address, patience) else {
+            refused += 1;
+            continue;
+        };
+        refused = 0;
+        if held.len() % 2 == 1 {
             stream
                 .write_all(HALF_A_REQUEST)
                 .expect("the system takes it");
         }
-        Some(stream)
-    };
-    (0..number).map_while(connect).collect()
+        held.push(stream);
+    }
+    held
 }
 
 /// A client that sends `number` requests and reads none of the answers.
