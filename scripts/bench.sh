@@ -165,8 +165,8 @@ if $quick; then
 	url=$theirs
 	begin "$work/venv/bin/python" "$work/mock.py"
 	their_pid=$pid
-	# Whatever else the machine does meanwhile can only make a figure worse, so the best of a server's
-	# rounds is nearest to what it costs.
+	# What else the machine does meanwhile makes most figures worse, so the best of a server's rounds is
+	# nearest to what it costs.
 	for round in 1 2 3 4 5 6 7 8 9 10; do
 		pid=$their_pid url=$theirs
 		scrape 4
