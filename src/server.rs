@@ -286,7 +286,8 @@ impl Scrapes {
 }
 
 /// Sends a response in one piece, so that the client wakes up once for it. tiny_http itself would send
-/// the page in two, as its buffer is shorter, for a tenth more of CPU time per scrape.
+/// the page in two, as its buffer is shorter, for a tenth more of CPU time per scrape. It does not serve
+/// for a request with a body, which would be waited for before the response is sent.
 fn send(request: Request, response: Response<Cursor<Vec<u8>>>) -> io::Result<()> {
     let mut message = Vec::with_capacity(4096);
     let version = request.http_version().clone();

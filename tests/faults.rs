@@ -9,10 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Exporter, within};
+use common::{Exporter, WHOLE_REQUEST, within};
 
 const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: local";
-const WHOLE_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// How much more memory it may hold after an onslaught than before it, in KiB.
 const MEMORY_WITHIN_REACH: u64 = 4 * 1024;

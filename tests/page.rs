@@ -6,7 +6,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::{Connection, Exporter, Page};
+use common::{Connection, Exporter, Page, WHOLE_REQUEST};
 
 /// The page with what differs from run to run replaced by a word.
 fn fixed(page: &str) -> String {
@@ -208,11 +208,11 @@ fn a_kept_alive_scraper_is_answered_without_a_stall() {
     let exporter = Exporter::start(&[]);
     let mut connection = exporter.connect();
     for at_once in [1, 3] {
-        let requests = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(at_once);
+        let requests = WHOLE_REQUEST.repeat(at_once);
         let mut times: Vec<Duration> = (0..501)
             .map(|_| {
                 let asked = Instant::now();
-                connection.send(requests.as_bytes()).unwrap();
+                connection.send(&requests).unwrap();
                 for _ in 0..at_once {
                     connection.answer(true).unwrap().page();
                 }

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_modelmock");
 
+/// A scrape, as a client sends it.
+pub const WHOLE_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 /// How long a client waits for an answer before its test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
