@@ -105,11 +105,14 @@ fn deadlines_do_not_drift() {
     // comes a little later than the one before, the digits are spread evenly.
     let mut exporter = Exporter::start(&["--interval", "0.01"]);
     let mut drawn_at = [0; 10];
+    let start = Instant::now();
     for line in exporter.stdout().by_ref().lines().take(400) {
         let line = line.unwrap();
         let (time, _) = line.split_once('Z').unwrap();
         drawn_at[usize::from(time.as_bytes()[time.len() - 1] - b'0')] += 1;
     }
+    let took = start.elapsed().as_secs_f64();
+    assert!((3.9..5.0).contains(&took), "400 results took {took} s");
     let at = |digit: usize| drawn_at[digit % 10];
     let on_time = (0..10).map(|digit| at(digit) + at(digit + 1) + at(digit + 2));
     let on_time = on_time.max().unwrap();
