@@ -1,0 +1,303 @@
+# shellcheck shell=sh disable=SC2154
+# A student's way through the stack on a real engine, and the wrong ways.
+#
+# It works on a copy of stack/ and scripts/ under a Compose project name of its own, so it touches no
+# stack that runs. It needs the stack's ports and port 5000. The steps build on each other: where one
+# fails, the rest is not run.
+
+COMPOSE_PROJECT_NAME="modelmock-test"
+export COMPOSE_PROJECT_NAME
+lab=$work/lab
+up=$lab/scripts/up.sh
+down=$lab/scripts/down.sh
+check=$lab/scripts/check.sh
+rules=$lab/stack/prometheus/rules/model.yml
+
+# step NAME FUNCTION: where it fails there is no sense in going on.
+step() {
+	run "the stack: $1" "$2" || exit
+}
+
+can_run() {
+	(require_docker) || exit 3
+	for port in 5000 9090 9093 9094 1025 8025 3000; do
+		! listens $port || lacks "port $port is taken: stop what uses it (a stack of yours: scripts/down.sh), then test again"
+	done
+}
+
+# find_services: sets $services, those whose image is here or can be had.
+find_services() {
+	services=
+	for image in $(image ".*"); do
+		service=${image##*/}
+		service=${service%%:*}
+		if has_image "$image"; then
+			services="$services $service"
+		elif [ "$service" = grafana ]; then
+			leave_out "the stack: Grafana" "its image $image cannot be had here"
+		else
+			skip "the stack" "the image $image cannot be had: docker pull $image"
+			exit
+		fi
+	done
+	services=${services# }
+}
+
+make_lab() {
+	mkdir -p "$lab/stack"
+	cp -R "$root/scripts" "$lab/scripts"
+	(cd "$root/stack" && tar -cf - --exclude=./.env --exclude='./.applied-*' .) | (cd "$lab/stack" && tar -xf -)
+	chmod -R a+rX "$work"
+	at_the_end "GRAFANA_PASSWORD=none docker compose -f '$lab/stack/compose.yaml' down --volumes"
+}
+
+# model ARGUMENT...: the model on its own port.
+model() {
+	start_model --listen 127.0.0.1:5000 "$@"
+}
+
+# ask EXPRESSION: the stack's Prometheus.
+ask() {
+	query http://localhost:9090 "$1"
+}
+
+answers() {
+	[ "$(ask "$1")" = "$2" ]
+}
+
+has_answer() {
+	ask "$1" | grep -q .
+}
+
+# mailed SUBJECT: how many mails of the stack's mailbox have a subject that begins so.
+mailed() {
+	mails http://localhost:8025 "$1" | grep -c .
+}
+
+has_mail() {
+	[ "$(mailed "$1")" -ge "${2:-1}" ]
+}
+
+all_resolved() {
+	[ "$(mailed "FIRING ModelResultHigh")" = "$(mailed "RESOLVED ModelResultHigh")" ]
+}
+
+container_of() {
+	docker compose -f "$lab/stack/compose.yaml" ps -aq "$1"
+}
+
+what_docker_lacks_is_said() {
+	mkdir "$work/bin"
+	for tool in sh dirname sed id; do
+		ln -s "$(command -v $tool)" "$work/bin/$tool"
+	done
+	fails "Docker is missing" env PATH="$work/bin" "$up"
+	one_line
+	fails "engine is not running" env DOCKER_HOST="unix://$work/none.sock" "$up"
+	one_line
+	if ! DOCKER_CONFIG=$work docker compose version >/dev/null 2>&1; then
+		fails "docker compose of version 2 or later is missing" env DOCKER_CONFIG="$work" "$up"
+		one_line
+	fi
+	if [ "$(id -u)" -eq 0 ] && su -s /bin/sh -c "docker compose version" nobody >/dev/null 2>&1; then
+		fails "no permission for Docker's socket" su -s /bin/sh -c "$up" nobody
+		one_line
+	fi
+	"$up" nonsense >"$work/said" 2>&1
+	[ $? -eq 2 ] || broken "an unknown service is wrong usage"
+	says "there is no service 'nonsense'"
+}
+
+a_taken_port_is_named() {
+	start_model --listen 127.0.0.1:9093
+	fails "port 9093" "$up" alertmanager
+	says "alertmanager"
+	if command -v lsof >/dev/null || command -v ss >/dev/null; then
+		says "modelmock"
+	fi
+}
+
+an_unreadable_file_is_named() {
+	chmod go-r "$rules"
+	fails "$rules" "$up" prometheus
+	chmod go+r "$rules"
+}
+
+nothing_runs() {
+	fails "cargo run --release" "$check" exporter prometheus
+	says "scripts/up.sh prometheus"
+}
+
+it_comes_up() {
+	# The first two results of this seed are above 0.9: an alert fires while all starts.
+	model --seed 3
+	# shellcheck disable=SC2086 # the names are words
+	works "$up" $services
+	says "http://localhost:9090"
+	[ "$(find "$lab/stack/.env" -perm 600)" ] || broken "stack/.env is not of mode 600"
+	within 20 "the target is up" answers 'count(up{job="model_mock"} == 1)' 1
+	# shellcheck disable=SC2086
+	works "$check" exporter $services
+	cat "$work/said"
+}
+
+it_listens_here_alone() {
+	needs ss iproute2
+	ss -ltnH >"$work/said"
+	for port in 9090 9093 8025 1025 3000; do
+		! awk '{ print $4 }' "$work/said" | grep ":$port\$" | grep -qv '^127\.0\.0\.1:' || broken "port $port"
+	done
+	! listens 9094 || broken "port 9094 listens"
+}
+
+containers_are_bounded() {
+	for service in $services; do
+		docker inspect -f '{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{index .HostConfig.LogConfig.Config "max-size"}} {{.State.Health.Status}}' "$(container_of "$service")" >"$work/said"
+		says "[ALL] [no-new-privileges:true] unless-stopped 1m healthy"
+	done
+}
+
+up_again_does_no_harm() {
+	before=$(container_of prometheus)
+	password=$(cat "$lab/stack/.env")
+	# shellcheck disable=SC2086
+	works "$up" $services
+	[ "$(container_of prometheus)" = "$before" ] || broken "Prometheus' container is another"
+	[ "$(cat "$lab/stack/.env")" = "$password" ] || broken "stack/.env is another"
+}
+
+each_query_has_an_answer() {
+	model
+	sed -n 's/^ *"expr": "\(.*\)",$/\1/p' "$lab/stack/grafana/dashboards/model.json" | sed 's/\\"/"/g; s/[$]instance/.*/g' >"$work/queries"
+	[ "$(grep -c . "$work/queries")" -ge 10 ] || broken "the dashboard's queries were not found"
+	while read -r expression; do
+		within 60 "an answer to $expression" has_answer "$expression"
+	done <"$work/queries"
+}
+
+no_alert() {
+	get http://localhost:9090/api/v1/alerts 2>/dev/null | grep -qF '"alerts":[]'
+}
+
+a_high_result_is_mailed() {
+	model --value 0.5
+	within 45 "no alert" no_alert
+	within 10 "the mail of the end of each alert" all_resolved
+
+	stop "$pid"
+	model --value 0.95
+	works "$check" --alert
+	cat "$work/said"
+	within 10 "Prometheus has the page's value" answers model_result 0.95
+	get http://localhost:8025/api/v1/messages >"$work/said"
+	says 'FIRING ModelResultHigh at localhost:5000: the result of the model is 0.95, above 0.9'
+
+	stop "$pid"
+	model --value 0.5
+	within 45 "the mail of the end" all_resolved
+}
+
+a_short_high_result_is_mailed() {
+	count=$(mailed "FIRING ModelResultHigh")
+	model --value 0.95
+	sleep 5
+	stop "$pid"
+	model --value 0.5
+	within 5 "its mail" has_mail "FIRING ModelResultHigh" $((count + 1))
+}
+
+data_outlives_down() {
+	model --value 0.5
+	within 45 "no alert" no_alert
+	count=$(mailed "FIRING ModelResultHigh")
+	samples=$(ask 'count_over_time(model_result[1h])')
+	password=$(cat "$lab/stack/.env")
+	works "$down"
+	! listens 9090 || broken "Prometheus still listens"
+	# shellcheck disable=SC2086
+	works "$up" $services
+	within 20 "a sample more" answers "count_over_time(model_result[1h]) > bool $samples" 1
+	has_mail "FIRING ModelResultHigh" "$count" || broken "the mail is gone"
+	[ "$(cat "$lab/stack/.env")" = "$password" ] || broken "stack/.env is another"
+}
+
+a_dead_model_is_mailed() {
+	within 20 "the target is down" answers 'up{job="model_mock"}' 0
+	fails "cargo run --release" "$check" exporter prometheus
+	says "connection refused"
+	within 45 "its mail" has_mail "FIRING ModelMockDown"
+	model
+	within 45 "the mail of its end" has_mail "RESOLVED ModelMockDown"
+}
+
+started_again() {
+	[ "$(docker inspect -f '{{.RestartCount}} {{.State.Health.Status}}' "$(container_of prometheus)")" = "1 healthy" ]
+}
+
+prometheus_outlives_a_kill() {
+	model
+	moment=$(date +%s)
+	samples=$(ask "count_over_time(model_result[1h] @ $moment)")
+	pid_of_prometheus=$(docker inspect -f '{{.State.Pid}}' "$(container_of prometheus)")
+	works container --user 0 --pid host --entrypoint /bin/sh "$(image prom/prometheus)" -c "kill -9 $pid_of_prometheus"
+	within 60 "Prometheus runs again" started_again
+	within 10 "all $samples samples" answers "count_over_time(model_result[1h] @ $moment)" "$samples"
+}
+
+a_changed_rule_is_applied() {
+	sed -i.before 's/above 0\.9"/above nine tenths"/' "$rules"
+	works "$up" prometheus
+	get 'http://localhost:9090/api/v1/rules' >"$work/said"
+	says "above nine tenths"
+}
+
+a_broken_rule_is_shown() {
+	cp "$rules" "$work/rules"
+	echo '      - alert: [' >>"$rules"
+	fails "does not take its configuration" "$up" prometheus
+	says "rules/model.yml"
+	works docker compose -f "$lab/stack/compose.yaml" --env-file "$lab/stack/.env" stop prometheus
+	fails "does not run" "$up" prometheus
+	says "rules/model.yml"
+	cp "$work/rules" "$rules"
+	works "$up" prometheus
+}
+
+down_with_volumes_leaves_nothing() {
+	works "$down" --volumes
+	[ -z "$(docker ps -aq --filter label=com.docker.compose.project=$COMPOSE_PROJECT_NAME)" ] || broken "a container is left"
+	[ -z "$(docker volume ls -q --filter label=com.docker.compose.project=$COMPOSE_PROJECT_NAME)" ] || broken "a volume is left"
+	for port in 9090 9093 1025 8025 3000; do
+		! listens $port || broken "port $port still listens"
+	done
+	[ ! -e "$lab/stack/.env" ] || broken "stack/.env is left"
+}
+
+a_password_of_the_user_stays() {
+	(umask 077 && echo "GRAFANA_PASSWORD=of-the-user" >"$lab/stack/.env")
+	works "$up" mailpit
+	[ "$(cat "$lab/stack/.env")" = "GRAFANA_PASSWORD=of-the-user" ] || broken "stack/.env is another"
+	works "$down" --volumes
+}
+
+step "what it needs" can_run
+find_services
+make_lab
+step "without Docker, an engine, Compose or permission, up.sh says so in one line" what_docker_lacks_is_said
+step "a taken port is named, with what holds it" a_taken_port_is_named
+step "a file that the containers may not read is named" an_unreadable_file_is_named
+step "check.sh with nothing running fails and says what to do" nothing_runs
+step "model, up.sh, check.sh" it_comes_up
+step "all listens on the loopback address alone, and no cluster port" it_listens_here_alone
+step "each container is bounded: no capabilities, no new privileges, restarts, short logs, a health check" containers_are_bounded
+step "up.sh again does no harm" up_again_does_no_harm
+step "every query of the dashboard has an answer when all is well" each_query_has_an_answer
+step "a result above 0.9 is mailed, and its end; in words" a_high_result_is_mailed
+step "a result that is high for one refresh sends its notification within 10 s" a_short_high_result_is_mailed
+step "down.sh and up.sh: the samples and the mail of before are still there" data_outlives_down
+step "the model killed: check.sh says what to do, ModelMockDown fires and is mailed" a_dead_model_is_mailed
+step "Prometheus killed in mid-write: the engine starts it again, and nothing before it is lost" prometheus_outlives_a_kill
+step "a rule that changed is applied by up.sh" a_changed_rule_is_applied
+step "a broken rule file: up.sh fails and shows why, whether Prometheus runs or not" a_broken_rule_is_shown
+step "down.sh --volumes leaves nothing: no container, no volume, no port, no password" down_with_volumes_leaves_nothing
+step "a .env that stands is not changed" a_password_of_the_user_stays
