@@ -22,7 +22,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,10 @@ use crate::request::{self, Refusal};
 
 /// How many clients are connected at most. Where the process has fewer files, these are the limit.
 const MOST_CLIENTS: usize = 50;
+
+/// How many connections more there are while those that made room end: to wait for each one would
+/// let a flood of newcomers fill the listener's backlog.
+const MOST_ENDING: usize = 50;
 
 /// How long a kept-alive connection may be silent. Prometheus closes its own after 5 minutes.
 const SILENCE: Duration = Duration::from_secs(600);
@@ -90,7 +94,7 @@ pub fn serve<R: Read>(
     answer: impl Fn(&Method, &str) -> Response<R> + Sync,
     sent: impl Fn(StatusCode) + Sync,
 ) -> ! {
-    let room = Arc::new(Room::new());
+    let room = Room::new();
     let mut has_complained = false;
     let mut complain = |what: &str, error: io::Error| {
         if !has_complained {
@@ -107,24 +111,27 @@ pub fn serve<R: Read>(
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     complain("cannot let a client in", error);
-                    if !room.make() {
+                    if !room.make_room() {
                         thread::sleep(RETRY);
                     }
                     continue;
                 }
             };
             let client = room.admit(stream);
+            let guest = Arc::clone(&client);
             let (answer, sent) = (&answer, &sent);
             let thread = thread::Builder::new()
                 .name("connection".to_owned())
                 .stack_size(STACK)
                 .spawn_scoped(scope, move || {
                     // How a conversation ends is the client's own affair.
-                    let _ = Conversation::begin(&client).and_then(|mut it| it.hold(answer, sent));
+                    let _ = Conversation::begin(&guest).and_then(|mut it| it.hold(answer, sent));
+                    guest.leave();
                 });
             if let Err(error) = thread {
                 complain("cannot start a thread for a client", error);
-                room.make();
+                client.leave();
+                room.show_out();
             }
         }
     })
@@ -133,20 +140,27 @@ pub fn serve<R: Read>(
 /// Everybody who is connected.
 struct Room {
     opened: Instant,
-    clients: Mutex<Vec<Weak<Client>>>,
+    guests: Mutex<Guests>,
     left: Condvar,
 }
 
-/// A connection; its thread alone owns it.
+#[derive(Default)]
+struct Guests {
+    /// Those that may stay.
+    present: Vec<Arc<Client>>,
+    /// How many connections there are, with those that were shown out and have not ended yet.
+    connections: usize,
+}
+
 struct Client {
     stream: TcpStream,
     /// Who has the least makes room first: see [`Standing`].
     standing: AtomicU64,
-    /// Dropped after the stream, so whoever hears that this client left finds its file closed.
+    /// Dropped after the stream, so whoever hears that a connection ended finds its file closed.
     place: Place,
 }
 
-/// A place in the room: to drop it is to leave.
+/// A connection's place in the room: to drop it is to leave.
 struct Place(Arc<Room>);
 
 /// What a client does, from the one who makes room first to the one who makes room last; among those
@@ -162,46 +176,61 @@ enum Standing {
 }
 
 impl Room {
-    fn new() -> Self {
-        Room {
+    fn new() -> Arc<Self> {
+        Arc::new(Room {
             opened: Instant::now(),
-            clients: Mutex::default(),
+            guests: Mutex::default(),
             left: Condvar::new(),
-        }
+        })
     }
 
-    fn clients(&self) -> MutexGuard<'_, Vec<Weak<Client>>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream) -> Arc<Client> {
-        while self.clients().len() >= MOST_CLIENTS {
-            self.make();
+        if self.guests().present.len() >= MOST_CLIENTS {
+            self.show_out();
         }
+        self.wait_for_fewer(MOST_CLIENTS + MOST_ENDING);
         let client = Arc::new(Client {
             stream,
             standing: AtomicU64::new(0),
             place: Place(Arc::clone(self)),
         });
         client.stands(Standing::Waits);
-        self.clients().push(Arc::downgrade(&client));
+        let mut guests = self.guests();
+        guests.connections += 1;
+        guests.present.push(Arc::clone(&client));
         client
     }
 
-    /// Makes room: ends a connection, and waits until its file is closed. False where there is none.
-    fn make(&self) -> bool {
-        let clients: Vec<_> = self.clients().iter().filter_map(Weak::upgrade).collect();
-        let number = clients.len();
-        let standing = |client: &&Arc<Client>| client.standing.load(Ordering::Relaxed);
-        let Some(first) = clients.iter().min_by_key(standing) else {
-            return false;
-        };
-        // Its thread waits for nothing but the client, and so ends at once.
-        let _ = first.stream.shutdown(Shutdown::Both);
-        drop(clients);
-        let is_full = |clients: &mut Vec<_>| clients.len() >= number;
-        drop(self.left.wait_while(self.clients(), is_full));
-        true
+    /// Makes room, and waits until a file is free. False where there is nobody who could make it.
+    fn make_room(&self) -> bool {
+        let connections = self.guests().connections;
+        let is_made = self.show_out();
+        if is_made {
+            self.wait_for_fewer(connections);
+        }
+        is_made
+    }
+
+    /// Ends a client's connection. Its thread waits for nothing but the client, and so ends soon.
+    fn show_out(&self) -> bool {
+        let mut guests = self.guests();
+        let standing = |&index: &usize| guests.present[index].standing.load(Ordering::Relaxed);
+        let first = (0..guests.present.len()).min_by_key(standing);
+        let first = first.map(|index| guests.present.swap_remove(index));
+        // Who owns the client last locks the guests.
+        drop(guests);
+        first
+            .map(|client| client.stream.shutdown(Shutdown::Both))
+            .is_some()
+    }
+
+    fn wait_for_fewer(&self, connections: usize) {
+        let are_too_many = |guests: &mut Guests| guests.connections >= connections;
+        drop(self.left.wait_while(self.guests(), are_too_many));
     }
 }
 
@@ -211,11 +240,16 @@ impl Client {
         let rank = ((standing as u64) << 62) | since;
         self.standing.store(rank, Ordering::Relaxed);
     }
+
+    fn leave(self: Arc<Self>) {
+        let mut guests = self.place.0.guests();
+        guests.present.retain(|client| !Arc::ptr_eq(client, &self));
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.clients().retain(|client| client.strong_count() > 0);
+        self.0.guests().connections -= 1;
         self.0.left.notify_one();
     }
 }
