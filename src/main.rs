@@ -10,13 +10,15 @@
 //! | `process.rs` | the process metrics, from Linux' procfs |
 //! | `exposition.rs` | the page: every metric family as Prometheus reads it |
 //! | `server.rs` | the answer to each path and method |
-//! | `request.rs` | a request, read as HTTP has it |
-//! | `connections.rs` | the connections: who is let in, for how long, and what one client can hold |
+//! | `listener.rs` | the listener: who is let in, and who makes room |
+//! | `connection.rs` | a connection: a client's requests and their answers, and how long each may take |
+//! | `request.rs` | a request's head, read as HTTP has it |
 
 mod cli;
-mod connections;
+mod connection;
 mod exposition;
 mod latest;
+mod listener;
 mod log;
 mod model;
 mod process;
@@ -50,11 +52,11 @@ fn main() -> ExitCode {
 /// Runs until a signal ends the process; comes back only with what went wrong.
 fn run(options: &cli::Options) -> Result<Infallible, String> {
     end_by_signal().map_err(|error| format!("cannot listen for Ctrl+C: {error}"))?;
-    let (listener, address) = connections::bind(options.listen)?;
+    let (listener, address) = listener::bind(options.listen)?;
     let log = log::start(address, options.quiet)?;
     let model = model::start(&options.model, log)?;
     let exposition = Exposition::of(model);
-    connections::serve(
+    listener::serve(
         &listener,
         |method, target| server::answer(&exposition, method, target),
         |code| exposition.count(code),

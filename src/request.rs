@@ -4,7 +4,6 @@
 //! allows: lines may end in LF alone (2.2), a later HTTP/1.x is taken for 1.1 (2.3), and a target may
 //! be absolute (3.2.2) or have letters percent-encoded (RFC 3986, 6.2.2.2).
 
-use std::borrow::Cow;
 use std::str;
 
 use tiny_http::{HTTPVersion, Method};
@@ -12,10 +11,10 @@ use tiny_http::{HTTPVersion, Method};
 /// The longest head that is read, in bytes.
 pub const LONGEST_HEAD: usize = 16 << 10;
 
-pub struct Request<'a> {
+pub struct Request {
     pub method: Method,
     /// The path and the query, as in `/metrics?name=x`; `*` or an authority where the method has that.
-    pub target: Cow<'a, str>,
+    pub target: String,
     /// 1.0 or 1.1.
     pub version: HTTPVersion,
     /// Whether the client wants to send another request on this connection.
@@ -48,7 +47,7 @@ const BAD_LENGTH: Refusal = Refusal(400, "It is not clear how long the body is.\
 const BAD_CODING: Refusal = Refusal(501, "Only the transfer coding 'chunked' is known here.\n");
 
 /// Reads the request that these bytes begin with; `None` where its head is not there whole yet.
-pub fn read(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
+pub fn read(bytes: &[u8]) -> Result<Option<Request>, Refusal> {
     let mut lines = Vec::with_capacity(8);
     let mut head = 0;
     let mut is_whole = false;
@@ -82,7 +81,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     }
 }
 
-fn understand<'a>(first: &'a [u8], headers: &[&[u8]], head: usize) -> Result<Request<'a>, Refusal> {
+fn understand(first: &[u8], headers: &[&[u8]], head: usize) -> Result<Request, Refusal> {
     let mut words = first.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -166,7 +165,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 }
 
 /// What a target names on this server; `None` where it has no form that its method may have (3.2).
-fn local<'a>(method: &Method, target: &'a str) -> Option<Cow<'a, str>> {
+fn local(method: &Method, target: &str) -> Option<String> {
     if target.starts_with('/') {
         return Some(decoded(target));
     }
@@ -184,16 +183,13 @@ fn local<'a>(method: &Method, target: &'a str) -> Option<Cow<'a, str>> {
         Method::Connect => !target.is_empty(),
         _ => false,
     };
-    is_fine.then_some(Cow::Borrowed(target))
+    is_fine.then(|| target.to_owned())
 }
 
 /// The target with each character decoded that means the same either way: letters, digits and `-._~`.
-fn decoded(target: &str) -> Cow<'_, str> {
-    if !target.contains('%') {
-        return Cow::Borrowed(target);
-    }
+fn decoded(target: &str) -> String {
     let mut parts = target.split('%');
-    let mut decoded = String::from(parts.next().unwrap_or_default());
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let byte = part
             .get(..2)
@@ -209,5 +205,5 @@ fn decoded(target: &str) -> Cow<'_, str> {
             }
         }
     }
-    Cow::Owned(decoded)
+    decoded
 }
