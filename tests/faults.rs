@@ -111,8 +111,9 @@ fn more_connections_than_files_are_outlived() {
 fn a_newcomer_and_the_scraper_are_served_while_half_requests_hold() {
     let _alone = alone();
     let exporter = Exporter::with_files(200, &[]);
-    let mut scraper = exporter.connect();
+    let (mut scraper, mut silent) = (exporter.connect(), exporter.connect());
     scraper.get("/metrics").page();
+    silent.get("/metrics").page();
     let mut held = Vec::new();
     let mut longest = Duration::ZERO;
     for _ in 0..30 {
@@ -133,6 +134,7 @@ fn a_newcomer_and_the_scraper_are_served_while_half_requests_hold() {
     );
     let open = exporter.open_files();
     assert!(open > 45, "only {open} files are open: this tests nothing");
+    silent.get("/metrics").page();
     assert_eq!(exporter.complaints(), "");
 }
 
@@ -212,6 +214,20 @@ fn a_dripping_client_is_let_go() {
     let took = start.elapsed();
     println!("measured: a dripping client is let go after {took:?}");
     assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+#[test]
+fn each_request_has_its_own_time() {
+    let exporter = Exporter::start(&[]);
+    let mut client = exporter.connect();
+    let (half, rest) = WHOLE_REQUEST.split_at(20);
+    for pause in [0, 5500] {
+        thread::sleep(Duration::from_millis(pause));
+        client.send(half).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        client.send(rest).unwrap();
+        client.answer(true).unwrap().page();
+    }
 }
 
 #[test]
@@ -320,6 +336,8 @@ fn a_pause_of_the_process_ends_no_connection() {
 fn clients_that_never_read_hold_no_other_up() {
     let _alone = alone();
     let exporter = Exporter::start(&[]);
+    let mut silent = exporter.connect();
+    silent.get("/metrics").page();
     for number in [1, 200] {
         let _held: Vec<_> = (0..number)
             .map(|_| ask_and_never_read(&exporter, 2000))
@@ -331,6 +349,7 @@ fn clients_that_never_read_hold_no_other_up() {
             "with {number} of them a scrape took {longest:?}"
         );
     }
+    silent.get("/metrics").page();
 }
 
 #[test]
