@@ -11,7 +11,7 @@ use crate::request::{self, Refusal, Request};
 /// How long a client may be silent between two requests. Prometheus leaves after 5 minutes by itself.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// How long a head may take from its first byte to its last, and so a body that is skipped.
+/// How long a request may take from its first byte to its last.
 const TIME_TO_ASK: Duration = Duration::from_secs(5);
 const TOO_SLOW: Refusal = Refusal(408, "The request was not there whole within 5 s.\n");
 
@@ -94,7 +94,7 @@ pub fn hold<R: Read>(
 struct Inbox<'a> {
     stream: &'a TcpStream,
     unread: Vec<u8>,
-    /// When what is read now began.
+    /// When the request that is being read began.
     begun: Option<Instant>,
     /// The read timeout that is set.
     patience: Duration,
@@ -132,7 +132,6 @@ impl<'a> Inbox<'a> {
     }
 
     fn skip(&mut self, bytes: usize) -> io::Result<()> {
-        self.begun = None;
         while self.unread.len() < bytes {
             self.read_on()?;
         }
