@@ -16,15 +16,19 @@ use crate::process::{Process, Sample};
 /// The `Content-Type` of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long the process metrics are good for: to read them from procfs took a third of a scrape's CPU
-/// time, and nobody needs them more often than this.
+/// How long the process metrics are good for: a scrape that reads them from procfs takes three times the
+/// CPU time, and nobody needs them more often than this.
 const SAMPLE_LASTS: Duration = Duration::from_millis(100);
+
+/// The status codes that there are answers with.
+const CODES: [u16; 9] = [200, 400, 404, 405, 408, 414, 431, 501, 505];
 
 /// Writes the page, for any thread.
 pub struct Exposition {
     model: Arc<Model>,
     process: Option<Process>,
-    answers: Answers,
+    /// How many answers were sent so far, by each of [`CODES`].
+    answers: [AtomicU64; CODES.len()],
     kept: Mutex<Kept>,
 }
 
@@ -39,28 +43,20 @@ struct Kept {
     sampled_at: Option<Instant>,
 }
 
-/// How many answers were sent so far, by status code.
-#[derive(Default)]
-struct Answers([AtomicU64; Answers::CODES.len()]);
-
-impl Answers {
-    const CODES: [u16; 9] = [200, 400, 404, 405, 408, 414, 431, 501, 505];
-}
-
 impl Exposition {
     pub fn of(model: Arc<Model>) -> Self {
         Exposition {
             model,
             process: Process::open(),
-            answers: Answers::default(),
+            answers: Default::default(),
             kept: Mutex::default(),
         }
     }
 
     /// Counts an answer that was sent.
     pub fn count(&self, code: StatusCode) {
-        if let Some(place) = Answers::CODES.iter().position(|known| *known == code.0) {
-            self.answers.0[place].fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = CODES.iter().position(|known| *known == code.0) {
+            self.answers[place].fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -81,8 +77,9 @@ impl Exposition {
             }
         }
         text.push_str(&kept.refreshed);
-        Page(&mut text).exporter(&self.answers);
         text.push_str(&kept.sampled);
+        drop(kept);
+        Page(&mut text).exporter(&self.answers);
         text
     }
 }
@@ -137,11 +134,11 @@ impl Page<'_> {
         self.sample(format_args!("{name}_count"), count);
     }
 
-    fn exporter(&mut self, answers: &Answers) {
+    fn exporter(&mut self, answers: &[AtomicU64]) {
         let name = "modelmock_http_requests_total";
         let help = "Answers sent whole so far, by status code; this page is not yet among them.";
         self.family(name, "counter", help);
-        for (code, answers) in Answers::CODES.iter().zip(&answers.0) {
+        for (code, answers) in CODES.iter().zip(answers) {
             self.sample(
                 format_args!("{name}{{code=\"{code}\"}}"),
                 answers.load(Ordering::Relaxed),
@@ -176,16 +173,13 @@ impl Page<'_> {
         }
     }
 
+    // Writing to a string cannot fail.
+
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     fn sample(&mut self, name: impl Display, value: impl Display) {
-        self.line(format_args!("{name} {value}"));
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{line}");
+        let _ = writeln!(self.0, "{name} {value}");
     }
 }
