@@ -46,7 +46,8 @@ const BAD_HOST: Refusal = Refusal(400, "There must be one Host header.\n");
 const BAD_LENGTH: Refusal = Refusal(400, "It is not clear how long the body is.\n");
 const BAD_CODING: Refusal = Refusal(501, "Only the transfer coding 'chunked' is known here.\n");
 
-/// Reads the request that these bytes begin with; `None` where its head is not there whole yet.
+/// Reads the request that these bytes begin with; `None` where its head is not there whole yet. Empty
+/// lines before a request are the caller's to leave out.
 pub fn read(bytes: &[u8]) -> Result<Option<Request>, Refusal> {
     let mut lines = Vec::with_capacity(8);
     let mut head = 0;
