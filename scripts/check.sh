@@ -191,7 +191,11 @@ check_grafana() {
 	reached "Grafana is healthy" "$grafana/api/health" grafana || return
 	ok "Grafana is healthy" "version $(echo "$seen" | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')"
 
-	password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$env_file" 2>/dev/null)
+	if ! seen=$( (read_password) 2>&1); then
+		fail "the password in stack/.env works" "$seen" "mend the file"
+		return
+	fi
+	read_password
 	code=$(as_admin "$password" -o /dev/null -w '%{http_code}' "$grafana/api/user")
 	if [ "$code" = 200 ]; then
 		ok "the password in stack/.env works" "user admin"

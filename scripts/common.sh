@@ -3,9 +3,12 @@
 
 # Numbers have a decimal point, and programs say what is matched here, in any country.
 export LC_ALL=C
+# With it, cd says where it went, which is no part of a path.
+unset CDPATH
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 env_file=$root/stack/.env
+all_services="prometheus alertmanager mailpit grafana"
 
 # die MESSAGE...: what failed and what to do, in one line.
 die() {
@@ -36,6 +39,11 @@ take_no_argument() {
 	esac
 }
 
+# require_curl: some desktops come without it.
+require_curl() {
+	command -v curl >/dev/null || die "curl is missing: install the package curl"
+}
+
 # get URL [CURL'S ARGUMENT...]: what it answers; nothing and a failure where it answers none or an error.
 get() {
 	curl -fsS --noproxy '*' --max-time 5 "$@"
@@ -62,9 +70,35 @@ image() {
 	sed -n "s|^ *image: *\($1:.*\)|\1|p" "$root/stack/compose.yaml"
 }
 
+# pull IMAGE: gets it, with a word now and then; where it cannot be had it fails and sets $why.
+pull() {
+	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
+	docker pull "$1" >"$said" 2>&1 &
+	puller=$!
+	began=$(date +%s)
+	next=15
+	while kill -0 $puller 2>/dev/null; do
+		sleep 0.2
+		passed=$(($(date +%s) - began))
+		if [ $passed -ge 60 ] && [ ! -s "$said" ]; then
+			kill $puller
+			echo "its registry does not answer" >"$said"
+		elif [ $passed -ge $next ]; then
+			echo "still pulling $1 ($passed s)"
+			next=$((next + 15))
+		fi
+	done
+	wait $puller
+	pulled=$?
+	# shellcheck disable=SC2034 # for whoever called
+	why=$(grep . "$said" | tail -n 1)
+	rm -f "$said"
+	return $pulled
+}
+
 # has_image IMAGE: whether it is here, or can be had.
 has_image() {
-	docker image inspect "$1" >/dev/null 2>&1 || docker pull -q "$1" >/dev/null 2>&1
+	docker image inspect "$1" >/dev/null 2>&1 || pull "$1" >/dev/null 2>&1
 }
 
 # listens PORT: whether anything listens there.
@@ -73,36 +107,55 @@ listens() {
 	[ $? -ne 7 ]
 }
 
+# read_password: sets $password to Grafana's, from stack/.env; dies where it is not said there, or said
+# in a way that Compose reads differently: quotes, dollars, blanks, comments behind it, CRLF.
+read_password() {
+	[ -r "$env_file" ] || die "there is no $env_file that you may read: scripts/up.sh makes it"
+	password=$(sed -n 's/^GRAFANA_PASSWORD=\([A-Za-z0-9_.,:@+=/~^-]\{4,\}\)$/\1/p' "$env_file")
+	if [ -z "$password" ] || [ "$(grep -c '^[^#]*GRAFANA_PASSWORD' "$env_file")" != 1 ]; then
+		die "$env_file must have one line GRAFANA_PASSWORD= with 4 or more letters, digits or _.,:@+=/~^- and nothing else: write it so, or remove the file and run scripts/up.sh, which makes one"
+	fi
+}
+
+# compose ARGUMENT...: Compose, for the stack. It wants the password for whatever it does, though only a
+# start uses it; it gets the one that was read, whatever stands in the environment or in a broken file.
 compose() (
-	# Compose wants the password for whatever it does, though only a start uses it.
-	[ -f "$env_file" ] || export GRAFANA_PASSWORD=none
-	docker compose --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
+	export GRAFANA_PASSWORD="${password:-none}"
+	docker compose --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
-# require_docker: dies where there is no engine, or no Compose that knows the stack.
+# require_docker: dies where there is no engine, or no Compose that knows the stack, or where another
+# folder's stack runs under this one's name.
 require_docker() {
 	command -v docker >/dev/null ||
 		die "Docker is missing: install Docker Engine, or Docker Desktop on macOS and Windows (https://docs.docker.com/get-started/get-docker/)"
+	if ! failure=$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null); then
+		failure=$(echo "$failure" | grep . | tail -n 1)
+		case $failure in
+		*"ermission denied"*) die "no permission for Docker's socket: run sudo usermod -aG docker $(id -un), then log out and in" ;;
+		*"annot connect to the Docker daemon"* | *"rror during connect"* | *"docker daemon is not running"*)
+			die "Docker's engine is not running: start it with sudo systemctl start docker, or open Docker Desktop" ;;
+		*) die "Docker does not work here; it says: $failure" ;;
+		esac
+	fi
 	version=$(docker compose version --short 2>/dev/null) || version=
 	case ${version#v} in
 	'' | [01].*) die "docker compose of version 2 or later is missing: install the package docker-compose-plugin (docker-compose-v2 on Ubuntu)" ;;
 	esac
-	if ! failure=$(docker info 2>&1 >/dev/null); then
-		case $failure in
-		*"ermission denied"*) die "no permission for Docker's socket: run sudo usermod -aG docker $(id -un), then log out and in" ;;
-		*) die "Docker's engine is not running: start it with sudo systemctl start docker, or open Docker Desktop" ;;
-		esac
-	fi
+	project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^name: *//p' "$root/stack/compose.yaml")}
+	folder=$(docker ps -a --filter "label=com.docker.compose.project=$project" \
+		--format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxF "$root/stack" | head -n 1)
+	[ -z "$folder" ] ||
+		die "a stack named $project is here already, from the folder $folder: run scripts/down.sh there, or docker compose -p $project down where that folder is gone"
 }
 
 # services NAME...: these services, all where none is named; dies where there is no such service.
 services() {
-	all="prometheus alertmanager mailpit grafana"
 	for name in "$@"; do
-		case " $all " in
+		case " $all_services " in
 		*" $name "*) ;;
-		*) usage_error "there is no service '$name': there are $all" ;;
+		*) usage_error "there is no service '$name': there are $all_services" ;;
 		esac
 	done
-	echo "${*:-$all}"
+	echo "${*:-$all_services}"
 }

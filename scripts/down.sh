@@ -21,7 +21,7 @@ require_docker
 # shellcheck disable=SC2086 # nothing, or one flag
 compose down --remove-orphans ${1-} || die "Docker could not stop the stack: what it said is above"
 if [ $# -eq 1 ]; then
-	rm -f "$env_file" "$root"/stack/.applied-*
+	rm -f "$env_file" "$env_file.new" "$root"/stack/.applied-*
 	echo "The stack is down; its data and Grafana's password are gone."
 else
 	echo "The stack is down; its data is kept. scripts/up.sh starts it again."

@@ -1,14 +1,18 @@
 #!/bin/sh
-# up.sh [SERVICE...]: starts the stack, waits until it is healthy, and says where it is.
+# up.sh [SERVICE...]: starts the stack, waits until it answers, and says where it is.
 #
 # SERVICE is prometheus, alertmanager, mailpit or grafana; all four by default. Running it again does
-# no harm: it starts what is missing and applies what changed in the configuration.
+# no harm: it starts what is missing and applies what changed in the configuration. Interrupted, it
+# stops what it had started.
 # The first time it makes a password for Grafana and keeps it in stack/.env.
 
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 patience=120 # seconds
+sum=
+said=
+puller=
 
 case ${1-} in
 -h | --help)
@@ -18,14 +22,26 @@ case ${1-} in
 -*) usage_error "unknown flag '$1'" ;;
 esac
 wanted=$(services "$@") || exit
+require_curl
 require_docker
 
+# ports_of SERVICE
 ports_of() {
 	case $1 in
 	prometheus) echo 9090 ;;
 	alertmanager) echo 9093 ;;
 	mailpit) echo 1025 8025 ;;
 	grafana) echo 3000 ;;
+	esac
+}
+
+# readiness SERVICE: the URL that answers where the service is ready.
+readiness() {
+	case $1 in
+	prometheus) echo http://127.0.0.1:9090/-/ready ;;
+	alertmanager) echo http://127.0.0.1:9093/-/ready ;;
+	mailpit) echo http://127.0.0.1:8025/readyz ;;
+	grafana) echo http://127.0.0.1:3000/api/health ;;
 	esac
 }
 
@@ -38,19 +54,37 @@ holder() {
 
 # make_password: once; a file that stands is never changed.
 make_password() {
-	[ -e "$env_file" ] && return
+	[ ! -e "$env_file" ] || return 0
 	password=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
-	(umask 077 && set -C && echo "GRAFANA_PASSWORD=$password" >"$env_file") ||
-		die "cannot write $env_file: make the folder writable"
+	# A name of its own and then the right one, so that no half file stays where the disk is full.
+	if ! (umask 077 && echo "GRAFANA_PASSWORD=$password" >"$env_file.new") 2>/dev/null || ! mv "$env_file.new" "$env_file"; then
+		rm -f "$env_file.new"
+		die "cannot write $env_file: make the folder writable, or the disk less full"
+	fi
 	# A volume from before keeps the password that it was made with.
-	docker volume inspect "$(compose config --format json | sed -n 's/^  "name": "\(.*\)".*/\1/p')_grafana-data" >/dev/null 2>&1 &&
-		grafana_has_another_password=true
+	! docker volume inspect "${project}_grafana-data" >/dev/null 2>&1 || grafana_has_another_password=true
 }
 
-# state SERVICE: its health, or that it ended, if only to be started again and again.
+# get_images: those of the wanted services, before anything starts.
+get_images() {
+	for service in $wanted; do
+		image=$(image ".*/$service")
+		docker image inspect "$image" >/dev/null 2>&1 && continue
+		echo "pulling $image"
+		pull "$image" && continue
+		case $why in
+		*"manifest unknown"* | *"manifest for"* | *"not found"*) todo="there is no such version: see image: in stack/compose.yaml" ;;
+		*oomanyrequests* | *"rate limit"*) todo="the registry's limit for today is reached: wait some hours, or run docker login" ;;
+		*"no space left"*) todo="the disk is full: docker system df shows what takes the room" ;;
+		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (README, What to do when)" ;;
+		esac
+		die "the image $image cannot be had: $todo ($why)"
+	done
+}
+
+# state SERVICE: running, or ended, if only to be started again and again; nothing where there is none.
 state() {
-	container=$(compose ps -aq "$1")
-	docker inspect -f '{{with .State.Health.Status}}{{if eq . "healthy"}}healthy{{else if or (ne $.State.Status "running") $.RestartCount}}ended{{else}}{{.}}{{end}}{{end}}' "$container" 2>/dev/null
+	docker inspect -f '{{if or (ne .State.Status "running") .RestartCount}}ended{{else}}running{{end}}' "$(compose ps -aq "$1")" 2>/dev/null
 }
 
 give_up() {
@@ -58,30 +92,116 @@ give_up() {
 	die "$1 $2; the end of its log is above"
 }
 
-# applied SERVICE: a file as old as the service's last start or reload.
+# answers_inside SERVICE: whether its own health check succeeds in its container.
+answers_inside() (
+	id=$(compose ps -q "$1")
+	# The words are told apart by lines; one of them is an asterisk.
+	set -f
+	IFS='
+'
+	# shellcheck disable=SC2046
+	set -- $(docker inspect -f '{{range .Config.Healthcheck.Test}}{{println .}}{{end}}' "$id")
+	shift
+	docker exec "$id" "$@" >/dev/null 2>&1
+)
+
+# other_network SERVICE: dies, with the reason why a service that runs does not answer on this machine.
+other_network() {
+	case $(docker info --format '{{.OperatingSystem}} {{.Name}} {{.SecurityOptions}}' 2>/dev/null) in
+	*"Docker Desktop"*) todo="in Docker Desktop turn on Settings > Resources > Network > Enable host networking, then Apply" ;;
+	*rootless*) todo="Docker runs rootless here, and the host network of that is its own: use the system's engine, with docker context use default" ;;
+	*colima*) todo="Colima's machine has a network of its own: use Docker Desktop, with host networking" ;;
+	*) todo="Docker's engine runs elsewhere: see docker context ls and DOCKER_HOST" ;;
+	esac
+	die "$1 runs but does not answer at $(readiness "$1"), as Docker's host network is not this machine's: $todo"
+}
+
+# sum_of SERVICE: of what its configuration holds; contents tell what changed where times do not.
+sum_of() {
+	case $1 in
+	# Grafana reads changed dashboards by itself.
+	grafana) folder=$root/stack/grafana/provisioning ;;
+	*) folder=$root/stack/$1 ;;
+	esac
+	[ ! -d "$folder" ] || (cd "$folder" && find . -type f ! -name '.*' -exec cksum {} + | sort | cksum)
+}
+
+# applied SERVICE: the file with the sum of the configuration that the service runs.
 applied() {
 	echo "$root/stack/.applied-$1"
 }
 
-# apply SERVICE PORT METRIC: lets it read its configuration again where that has changed. It is not
-# done without need, as Prometheus loses the alerts that it would send meanwhile.
+# apply SERVICE: lets it read its configuration again where that has changed. It is not done without
+# need, as Prometheus loses the alerts that it would send meanwhile.
 apply() {
-	[ ! -e "$(applied "$1")" ] || [ -n "$(find "$root/stack/$1" -newer "$(applied "$1")")" ] || return
+	[ "$(cat "$(applied "$1")" 2>/dev/null)" != "$2" ] || return 0
+	case $1 in
+	prometheus) metric=prometheus_config_last_reload_successful ;;
+	alertmanager) metric=alertmanager_config_last_reload_successful ;;
+	grafana)
+		compose restart grafana >/dev/null 2>&1
+		await grafana
+		return
+		;;
+	*) return 0 ;;
+	esac
 	compose kill -s HUP "$1" >/dev/null 2>&1
 	# Until it has tried, the metric tells of the time before.
 	sleep 1
-	tries=0
-	until get "http://127.0.0.1:$2/metrics" 2>/dev/null | grep -q "^$3 1"; do
-		tries=$((tries + 1))
-		[ $tries -lt 5 ] || give_up "$1" "does not take its configuration"
+	until_then=$(($(date +%s) + 5))
+	url=$(readiness "$1")
+	until get "${url%/-/ready}/metrics" 2>/dev/null | grep -q "^$metric 1"; do
+		[ "$(date +%s)" -le $until_then ] || give_up "$1" "does not take its configuration"
 		sleep 1
 	done
+}
+
+# await SERVICE...: until each answers.
+await() {
+	waiting=$*
+	began=$(date +%s)
+	next=5
+	while [ -n "$waiting" ]; do
+		still=
+		passed=$(($(date +%s) - began))
+		for service in $waiting; do
+			if get -o /dev/null "$(readiness "$service")" 2>/dev/null; then
+				echo "$service is ready ($passed s)"
+				continue
+			fi
+			[ "$(state "$service")" != ended ] || give_up "$service" "does not run"
+			[ $passed -lt 15 ] || ! answers_inside "$service" || other_network "$service"
+			[ $passed -lt $patience ] || give_up "$service" "does not answer after $passed s"
+			still="$still $service"
+		done
+		waiting=${still# }
+		[ -n "$waiting" ] || break
+		if [ $passed -ge $next ]; then
+			echo "waiting for $waiting ($passed s)"
+			next=$((passed + 5))
+		fi
+		sleep 1
+	done
+}
+
+# stop_what_began: after a signal, so that nothing goes on that nobody waits for.
+stop_what_began() {
+	trap '' INT TERM HUP
+	[ -z "$puller" ] || kill "$puller" 2>/dev/null
+	rm -f "$said" "$env_file.new"
+	for service in $wanted; do
+		echo "$running" | grep -qx "$service" || compose rm -sf "$service" >/dev/null 2>&1
+	done
+	die "interrupted: what it had started is stopped again, and the data is kept"
 }
 
 # Prometheus, Alertmanager and Grafana run as users of their own.
 unreadable=$(find "$root/stack" ! -name '.*' ! -perm -004 | head -n 1)
 [ -z "$unreadable" ] || die "the containers may not read $unreadable: run chmod -R go+rX $root/stack/*"
 
+grafana_has_another_password=false
+make_password
+read_password
 running=$(compose ps --status running --services 2>/dev/null)
 for service in $wanted; do
 	echo "$running" | grep -qx "$service" && continue
@@ -89,49 +209,28 @@ for service in $wanted; do
 		! listens "$port" || die "port $port, which $service needs, is taken by $(holder "$port"): stop it, then try again"
 	done
 done
-grafana_has_another_password=false
-make_password
-grep -q '^GRAFANA_PASSWORD=.' "$env_file" 2>/dev/null ||
-	die "$env_file has no line GRAFANA_PASSWORD=...: add one, or remove the file to have one made"
+trap stop_what_began INT TERM HUP
+get_images
 
 for service in $wanted; do
 	# One that ended begins anew, so that what it did before is not taken for what it does now.
-	[ "$(state "$service")" != ended ] || compose rm -sf "$service" >/dev/null 2>&1
+	if [ "$(state "$service")" = ended ] && ! get -o /dev/null "$(readiness "$service")" 2>/dev/null; then
+		compose rm -sf "$service" >/dev/null 2>&1
+	fi
+	# Of now: what changes while it starts is for the next time.
+	eval "sum_$service=\$(sum_of $service)"
 done
 # shellcheck disable=SC2086 # the names are words on purpose
-compose up -d $wanted || die "Docker could not start the stack: what it said is above"
-
-waiting=$wanted
-passed=0
-while [ -n "$waiting" ]; do
-	still=
-	for service in $waiting; do
-		case $(state "$service") in
-		healthy) echo "$service is healthy ($passed s)" ;;
-		ended) give_up "$service" "does not run" ;;
-		*) still="$still $service" ;;
-		esac
-	done
-	waiting=${still# }
-	[ -n "$waiting" ] || break
-	[ $passed -lt $patience ] || give_up "${waiting%% *}" "is not healthy after $passed s"
-	[ $((passed % 5)) -ne 4 ] || echo "waiting for $waiting ($passed s)"
-	sleep 1
-	passed=$((passed + 1))
-done
+compose up -d --pull never $wanted || die "Docker could not start the stack: what it said is above"
+# shellcheck disable=SC2086
+await $wanted
 
 for service in $wanted; do
-	echo "$running" | grep -qx "$service" || continue
-	case $service in
-	prometheus) apply prometheus 9090 prometheus_config_last_reload_successful ;;
-	alertmanager) apply alertmanager 9093 alertmanager_config_last_reload_successful ;;
-	esac
+	eval "sum=\$sum_$service"
+	! echo "$running" | grep -qx "$service" || apply "$service" "$sum"
+	echo "$sum" >"$(applied "$service")"
 done
-for service in $wanted; do
-	touch "$(applied "$service")"
-done
-password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$env_file")
-if $grafana_has_another_password && [ "$(state grafana)" = healthy ]; then
+if $grafana_has_another_password && [ "$(state grafana)" = running ]; then
 	echo "$password" | compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
 		die "Grafana's data is from before, with a password of its own: scripts/down.sh --volumes removes both"
 fi

@@ -48,7 +48,7 @@ make_lab() {
 	cp -R "$root/scripts" "$lab/scripts"
 	(cd "$root/stack" && tar -cf - --exclude=./.env --exclude='./.applied-*' .) | (cd "$lab/stack" && tar -xf -)
 	chmod -R a+rX "$work"
-	at_the_end "GRAFANA_PASSWORD=none docker compose -f '$lab/stack/compose.yaml' down --volumes"
+	at_the_end "GRAFANA_PASSWORD=none docker compose --env-file /dev/null -f '$lab/stack/compose.yaml' down --volumes"
 }
 
 # model ARGUMENT...: the model on its own port.
@@ -83,7 +83,7 @@ all_resolved() {
 }
 
 container_of() {
-	docker compose -f "$lab/stack/compose.yaml" ps -aq "$1"
+	GRAFANA_PASSWORD=none docker compose --env-file /dev/null -f "$lab/stack/compose.yaml" ps -aq "$1"
 }
 
 what_docker_lacks_is_said() {
@@ -91,6 +91,9 @@ what_docker_lacks_is_said() {
 	for tool in sh dirname sed id; do
 		ln -s "$(command -v $tool)" "$work/bin/$tool"
 	done
+	fails "curl is missing" env PATH="$work/bin" "$up"
+	one_line
+	ln -s "$(command -v curl)" "$work/bin/curl"
 	fails "Docker is missing" env PATH="$work/bin" "$up"
 	one_line
 	fails "engine is not running" env DOCKER_HOST="unix://$work/none.sock" "$up"
@@ -152,8 +155,10 @@ it_listens_here_alone() {
 
 containers_are_bounded() {
 	for service in $services; do
-		docker inspect -f '{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{index .HostConfig.LogConfig.Config "max-size"}} {{.State.Health.Status}}' "$(container_of "$service")" >"$work/said"
-		says "[ALL] [no-new-privileges:true] unless-stopped 1m healthy"
+		docker inspect -f '{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{index .HostConfig.LogConfig.Config "max-size"}} {{.HostConfig.ReadonlyRootfs}}' "$(container_of "$service")" >"$work/said"
+		says "[ALL] [no-new-privileges:true] unless-stopped 1m true"
+		docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.Config.Healthcheck.Interval}}' "$(container_of "$service")" >"$work/said"
+		grep -Eq '^(134217728|536870912) 256 1m0s$' "$work/said" || broken "$service is not bounded"
 	done
 }
 
@@ -231,7 +236,8 @@ a_dead_model_is_mailed() {
 }
 
 started_again() {
-	[ "$(docker inspect -f '{{.RestartCount}} {{.State.Health.Status}}' "$(container_of prometheus)")" = "1 healthy" ]
+	[ "$(docker inspect -f '{{.RestartCount}}' "$(container_of prometheus)")" = 1 ] &&
+		get -o /dev/null http://localhost:9090/-/ready 2>/dev/null
 }
 
 prometheus_outlives_a_kill() {
@@ -289,7 +295,7 @@ step "a file that the containers may not read is named" an_unreadable_file_is_na
 step "check.sh with nothing running fails and says what to do" nothing_runs
 step "model, up.sh, check.sh" it_comes_up
 step "all listens on the loopback address alone, and no cluster port" it_listens_here_alone
-step "each container is bounded: no capabilities, no new privileges, restarts, short logs, a health check" containers_are_bounded
+step "each container is bounded: no capabilities, no new privileges, restarts, short logs, memory and processes, a read-only root" containers_are_bounded
 step "up.sh again does no harm" up_again_does_no_harm
 step "every query of the dashboard has an answer when all is well" each_query_has_an_answer
 step "a result above 0.9 is mailed, and its end; in words" a_high_result_is_mailed
