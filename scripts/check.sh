@@ -166,13 +166,15 @@ has_new_result() {
 	[ "$(echo "$now" | sample model_refreshes_total)" != "$count" ]
 }
 
-# targets: the job's active targets, a line each: instance, health, and the error of the latest scrape.
+# targets: the job's active targets, a line each: instance, health, the error of the latest scrape, and
+# the address.
 targets() {
 	get "$prometheus/api/v1/targets?state=active" 2>/dev/null | flatten | awk -F '\t' '
+		$1 ~ /\.__address__$/ { address = $2 }
 		$1 ~ /\.labels\.instance$/ { instance = $2 }
 		$1 ~ /\.scrapePool$/ { pool = $2 }
 		$1 ~ /\.lastError$/ { error = $2 }
-		$1 ~ /\.health$/ && pool == "model_mock" { print instance "\t" $2 "\t" error }
+		$1 ~ /\.health$/ && pool == "model_mock" { print instance "\t" $2 "\t" error "\t" address }
 	'
 }
 
@@ -196,6 +198,15 @@ unread_targets() {
 	done
 }
 
+# unknown_target: the first address in the target files that is not among the active targets. Below a
+# [] Prometheus reads nothing, and does not say so.
+unknown_target() {
+	sed 's/#.*//' "$root"/stack/prometheus/targets/*.yml | grep -oE '[][A-Za-z0-9_.:-]*[]A-Za-z0-9_-]:[0-9]+' | sed 's/^\[\([^]]*\)$/\1/' |
+		while read -r address; do
+			echo "$list" | cut -f 4 | grep -qxF -- "$address" || echo "$address"
+		done | head -n 1
+}
+
 check_targets() {
 	metrics=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
 	get "$prometheus/metrics" >"$metrics"
@@ -211,12 +222,15 @@ check_targets() {
 	fi
 	all=$(echo "$list" | grep -c .)
 	up=$(echo "$list" | awk -F '\t' '$2 == "up"' | grep -c .)
+	unknown=$(unknown_target)
 	# shellcheck disable=SC2046 # an address is a word
 	age=$(age_of $(echo "$list" | cut -f 1))
 	if [ -n "$unread" ] && [ "${errors:-0}" != 0 ]; then
 		fail "$criterion" "Prometheus cannot read $unread" "make it valid YAML: your lines stand in the place of the [], not below it"
 	elif [ -n "$unread" ]; then
 		fail "$criterion" "Prometheus has not read $unread since it changed" "wait some seconds; otherwise scripts/down.sh, then scripts/up.sh"
+	elif [ -n "$unknown" ]; then
+		fail "$criterion" "Prometheus does not know $unknown, which stands in stack/prometheus/targets/" "wait some seconds; otherwise put your lines in the place of the [], not below it"
 	elif [ "$up" != "$all" ]; then
 		fail "$criterion" "$up of $all up ($(echo "$list" | awk -F '\t' '$2 != "up" { print $1 ": " ($3 == "" ? "not scraped yet" : $3); exit }'))" "$start_model"
 	elif holds "${age:-99} > 15"; then
