@@ -275,6 +275,7 @@ targets_are_told() {
 	echo '- targets: ["localhost:5001"]' | cat "$work/class" - | put "$class"
 	within 10 "what stands below the []" says_of_targets "Prometheus does not know localhost:5001"
 	says "in the place of the []"
+	sleep 1
 	printf -- '- targets: ["localhost:5001"]\n   labels:\n' | put "$class"
 	within 10 "the file that is no YAML" says_of_targets "Prometheus cannot read targets/class.yml"
 	echo '- targets: ["localhost:5001", "localhost:5002"]' | put "$class"
