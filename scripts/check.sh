@@ -750,6 +750,7 @@ case ${1-} in
 	done
 	;;
 esac
+require_curl
 for part in "$@"; do
 	"check_$part"
 done

@@ -133,7 +133,7 @@ require_docker() {
 		failure=$(echo "$failure" | grep . | tail -n 1)
 		case $failure in
 		*"ermission denied"*) die "no permission for Docker's socket: run sudo usermod -aG docker $(id -un), then log out and in" ;;
-		*"annot connect to the Docker daemon"* | *"rror during connect"* | *"docker daemon is not running"*)
+		*"annot connect to the Docker daemon"* | *"cannot find the file specified"*)
 			die "Docker's engine is not running: start it with sudo systemctl start docker, or open Docker Desktop" ;;
 		*) die "Docker does not work here; it says: $failure" ;;
 		esac

@@ -170,7 +170,7 @@ await() {
 				continue
 			fi
 			[ "$(state "$service")" != ended ] || give_up "$service" "does not run"
-			[ $passed -lt 15 ] || ! answers_inside "$service" || other_network "$service"
+			[ $passed -lt 10 ] || ! answers_inside "$service" || other_network "$service"
 			[ $passed -lt $patience ] || give_up "$service" "does not answer after $passed s"
 			still="$still $service"
 		done

@@ -10,24 +10,26 @@ cost_of_the_build() {
 	[ "$packages" = "ctrlc fastrand tiny_http " ]
 }
 
-resident_memory() {
-	[ -d /proc/self ] || lacks "resident memory is read from procfs, which only Linux has"
+private_memory() {
+	[ -d /proc/self ] || lacks "memory is read from procfs, which only Linux has"
 	start_model
 	for _ in 1 2 3; do
 		works get -o /dev/null "http://$address/metrics"
 	done
 	sleep 6
-	kib=$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")
-	at_most 2.6 "$(awk "BEGIN { printf \"%.2f\", $kib / 1024 }")" "MiB of resident memory at rest"
+	grep -E '^Rss(Anon|File)' "/proc/$pid/status" | sed 's/^/measured: /'
+	# What is its own; the rest are pages of files, the C library's too, which differ from system to
+	# system (2.3 to 3.1 MiB were seen in all). Seen were 0.3 MiB.
+	at_most 600 "$(awk '/^RssAnon/ { print $2 }' "/proc/$pid/status")" "KiB of private memory at rest"
 }
 
 static_file() {
 	[ "$(uname)" = Linux ] || lacks "a static file is made on Linux only"
-	scripts/dist.sh || exit
-	at_most 1600000 "$(wc -c <"$(ls target/dist/modelmock-*)" | tr -d ' ')" "bytes of the static file"
+	works scripts/dist.sh
+	grep -E 'bytes|SHA' "$work/said" | sed 's/^/measured: /'
 }
 
 run "what the build costs" cost_of_the_build
-run "resident memory" resident_memory
+run "private memory" private_memory
 run "what a scrape costs, beside the Python mock" scripts/bench.sh --quick
 run "the static file" static_file

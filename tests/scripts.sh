@@ -3,7 +3,7 @@
 
 shell_is_clean() {
 	needs shellcheck shellcheck
-	shellcheck -x scripts/*.sh tests/*.sh .ci/run
+	shellcheck -x scripts/*.sh tests/*.sh .ci/*
 }
 
 help_of_each_script() {

@@ -7,7 +7,8 @@
 
 COMPOSE_PROJECT_NAME="modelmock-test"
 export COMPOSE_PROJECT_NAME
-lab=$work/lab
+# As a student's folder may be called.
+lab="$work/the lab ü"
 up=$lab/scripts/up.sh
 down=$lab/scripts/down.sh
 check=$lab/scripts/check.sh
@@ -120,6 +121,33 @@ an_unreadable_file_is_named() {
 	chmod go-r "$rules"
 	fails "$rules" "$up" prometheus
 	chmod go+r "$rules"
+}
+
+# In a network of its own a script sees the engine, but not what listens on the engine's host network.
+another_network_is_named() {
+	unshare --net true 2>/dev/null || lacks "only root may make a network of its own, and only on Linux"
+	fails "Docker's host network is not this machine's" unshare --net "$up" mailpit
+	works "$down" --volumes
+}
+
+an_interrupted_start_leaves_nothing() {
+	start "$up" prometheus mailpit >"$work/said" 2>&1
+	sleep 1
+	stop "$pid"
+	says "interrupted"
+	[ -z "$(docker ps -aq --filter label=com.docker.compose.project=$COMPOSE_PROJECT_NAME)" ] || broken "a container is left"
+	works "$down" --volumes
+}
+
+another_folder_is_refused() {
+	other="$work/other"
+	mkdir -p "$other"
+	cp -R "$lab/scripts" "$lab/stack" "$other"
+	fails "$lab/stack" "$other/scripts/up.sh" mailpit
+	one_line
+	fails "$lab/stack" "$other/scripts/down.sh" --volumes
+	one_line
+	[ -n "$(container_of prometheus)" ] || broken "the stack is gone"
 }
 
 nothing_runs() {
@@ -441,10 +469,13 @@ make_lab
 step "without Docker, an engine, Compose or permission, up.sh says so in one line" what_docker_lacks_is_said
 step "a taken port is named, with what holds it" a_taken_port_is_named
 step "a file that the containers may not read is named" an_unreadable_file_is_named
+step "where Docker's host network is not this machine's, up.sh says so" another_network_is_named
+step "a start that is interrupted leaves no container" an_interrupted_start_leaves_nothing
 step "check.sh with nothing running fails and says what to do" nothing_runs
 step "model, up.sh, check.sh" it_comes_up
 step "all listens on the loopback address alone, and no cluster port" it_listens_here_alone
 step "each container is bounded: no capabilities, no new privileges, restarts, short logs, memory and processes, a read-only root" containers_are_bounded
+step "a stack of the same name from another folder is left alone" another_folder_is_refused
 step "up.sh again does no harm" up_again_does_no_harm
 step "a result above 0.9 is mailed, and its end; in words" a_high_result_is_mailed
 step "a result that is high for one refresh sends its notification within 10 s" a_short_high_result_is_mailed
