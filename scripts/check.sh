@@ -232,7 +232,7 @@ check_targets() {
 	elif [ -n "$unknown" ]; then
 		fail "$criterion" "Prometheus does not know $unknown, which stands in stack/prometheus/targets/" "wait some seconds; otherwise put your lines in the place of the [], not below it"
 	elif [ "$up" != "$all" ]; then
-		fail "$criterion" "$up of $all up ($(echo "$list" | awk -F '\t' '$2 != "up" { print $1 ": " ($3 == "" ? "not scraped yet" : $3); exit }'))" "$start_model"
+		fail "$criterion" "$up of $all up ($(echo "$list" | awk -F '\t' '$2 != "up" { gsub(/"/, "\047", $3); print $3 == "" ? "not scraped yet" : $3; exit }'))" "$start_model"
 	elif holds "${age:-99} > 15"; then
 		fail "$criterion" "scraped ${age:-never} s ago" "see $prometheus/targets"
 	else
@@ -695,7 +695,7 @@ check_alert() {
 		fail "the alert fires" "not within $waited s" "scripts/check.sh prometheus"
 		return
 	fi
-	ok "the alert fires" "ModelResultHigh at $instance after $waited s more"
+	ok "the alert fires" "ModelResultHigh after $waited s more"
 
 	criterion="the mail arrives"
 	if ! wait_for 10 "Alertmanager has the alert" in_alertmanager; then
