@@ -14,7 +14,7 @@ alertmanager=http://localhost:9093
 mailpit=http://localhost:8025
 grafana=http://localhost:3000
 rule_file=$root/stack/prometheus/rules/model.yml
-start_model="start the model: cargo run --release"
+start_model="start the model: $(model_command)"
 passed=0
 failed=0
 
@@ -272,7 +272,7 @@ check_alert() {
 		echo "      the alert fires already"
 	fi
 	if ! wait_for 600 "a result passes 0.9" is_high; then
-		fail "a result passes 0.9" "none in $waited s" "$start_model -- --value 0.95"
+		fail "a result passes 0.9" "none in $waited s" "start the model: $(model_command --value 0.95)"
 		return
 	fi
 	ok "a result passes 0.9" "$result after $waited s"
