@@ -2,7 +2,8 @@
 # check.sh [PART...]: checks each acceptance criterion of the lab, a line each, and counts them.
 # check.sh --alert: waits until a result passes 0.9, the alert fires and the mail arrives.
 #
-# PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default.
+# PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default. Where the store of
+# scripts/store.sh runs there is a sixth: store.
 # Exit code 1 where a criterion is not met.
 
 set -u
@@ -138,6 +139,45 @@ check_prometheus() {
 	else
 		fail "Prometheus knows its Alertmanager" "none is active" "see alerting: in stack/prometheus/prometheus.yml"
 	fi
+	check_writes Prometheus "$prometheus"
+}
+
+# check_writes WHO URL: whether what that Prometheus writes to other stores arrives; nothing where it
+# writes to none. An error that may pass is tried again, so the samples only wait; others are lost.
+check_writes() {
+	writes=$(get "$2/metrics" 2>/dev/null | awk '
+		/^prometheus_remote_storage_samples_total\{/ { n++; total += $2 }
+		/^prometheus_remote_storage_samples_failed_total\{/ { failed += $2 }
+		/^prometheus_remote_storage_highest_timestamp_in_seconds |^prometheus_remote_storage_queue_highest_timestamp_seconds\{/ { if ($2 > scraped) scraped = $2 }
+		/^prometheus_remote_storage_queue_highest_sent_timestamp_seconds\{/ { if (!m++ || $2 < sent) sent = $2 }
+		/^process_start_time_seconds / { began = $2 }
+		END {
+			if (!n) exit
+			if (sent < began) sent = began
+			printf "%d %d %d", total, failed, (scraped > sent ? scraped - sent : 0)
+		}')
+	[ -n "$writes" ] || return
+	# shellcheck disable=SC2086 # three figures
+	set -- "$1" "$2" $writes
+	if [ "$4" -gt 0 ]; then
+		fail "what $1 writes arrives" "$4 samples were refused and are lost since it started" "see remote_write in its log: it names the store's answer"
+	elif [ "$5" -gt 15 ]; then
+		fail "what $1 writes arrives" "the newest that arrived is $5 s older than the newest scraped" "see whether the store runs and has room; nothing is lost while $1 runs"
+	else
+		ok "what $1 writes arrives" "$3 samples, $5 s behind"
+	fi
+}
+
+check_store() {
+	for name in store site-a site-b; do
+		url=http://localhost:$(store_port $name)
+		if ! seen=$(get "$url/-/ready" 2>&1); then
+			fail "$name is ready" "$seen" "scripts/store.sh up"
+			continue
+		fi
+		ok "$name is ready" "$url"
+		[ $name = store ] || check_writes "$name" "$url"
+	done
 }
 
 check_alertmanager() {
@@ -178,13 +218,6 @@ file_hash() {
 check_mailpit() {
 	reached "Mailpit is ready" "$mailpit/readyz" mailpit || return
 	ok "Mailpit is ready" "$(get "$mailpit/api/v1/messages?limit=1" | sed -n 's/.*"total":\([0-9]*\).*/\1/p') messages at $mailpit"
-}
-
-# as_admin PASSWORD CURL'S ARGUMENT...: the password is kept out of the list of processes.
-as_admin() {
-	password=$1
-	shift
-	printf 'user = "admin:%s"\n' "$password" | curl -sS --noproxy '*' --max-time 10 -K - "$@"
 }
 
 check_grafana() {
@@ -297,11 +330,14 @@ case ${1-} in
 	[ $# -eq 1 ] || usage_error "--alert takes no other argument"
 	set -- alert
 	;;
-'') set -- exporter prometheus alertmanager mailpit grafana ;;
+'')
+	set -- exporter prometheus alertmanager mailpit grafana
+	! listens "$(store_port site-a)" || set -- "$@" store
+	;;
 *)
 	for part in "$@"; do
 		case $part in
-		exporter | prometheus | alertmanager | mailpit | grafana) ;;
+		exporter | prometheus | alertmanager | mailpit | grafana | store) ;;
 		*) usage_error "unknown part '$part'" ;;
 		esac
 	done

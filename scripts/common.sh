@@ -194,6 +194,18 @@ has_image() {
 	docker image inspect "$1" >/dev/null 2>&1 || pull "$1" >/dev/null 2>&1
 }
 
+# as_admin PASSWORD CURL'S ARGUMENT...: the password is kept out of the list of processes.
+as_admin() {
+	password=$1
+	shift
+	printf 'user = "admin:%s"\n' "$password" | curl -sS --noproxy '*' --max-time 10 -K - "$@"
+}
+
+# store_port NAME: where the store, or one of its sites, listens.
+store_port() {
+	sed -n "/^  $1:/,/listen-address/s/.*--web.listen-address=127.0.0.1:\([0-9]*\).*/\1/p" "$root/stack/store/compose.yaml"
+}
+
 # listens PORT: whether anything listens there.
 listens() {
 	curl -s --noproxy '*' --max-time 1 -o /dev/null "http://127.0.0.1:$1/"

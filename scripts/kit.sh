@@ -87,7 +87,7 @@ folder=$(mktemp -d "$root/target/kit/.making.XXXXXX") || die "cannot write $root
 name=modelmock-lab-$version-linux-$machine
 kit=$folder/modelmock-lab-$version
 mkdir -p "$kit/scripts" "$kit/images"
-for script in common up down check; do
+for script in common up down check store; do
 	cp "$root/scripts/$script.sh" "$kit/scripts/" || die "cannot write $kit"
 done
 cp "$exporter" "$kit/modelmock" || die "cannot write $kit"
