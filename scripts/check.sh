@@ -3,7 +3,8 @@
 # check.sh --alert: waits until a result passes 0.9, the alert fires and its mail arrives.
 # check.sh --own: looks for a dashboard of your own, with a red line, and says what it lacks.
 #
-# PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default.
+# PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default. Where the store of
+# scripts/store.sh runs there is a sixth: store.
 # A line says ok, FAIL, or open: nothing happened yet that could show it. Exit code 1 where one FAILs.
 
 set -u
@@ -16,7 +17,7 @@ alertmanager=http://localhost:9093
 mailpit=http://localhost:8025
 grafana=http://localhost:3000
 rule_files=$root/stack/prometheus/rules
-start_model="start the model: cargo run --release"
+start_model="start the model: $(model_command)"
 passed=0
 failed=0
 open=0
@@ -415,6 +416,45 @@ check_prometheus() {
 	else
 		fail "Prometheus knows its Alertmanager" "none is active" "see alerting: in stack/prometheus/prometheus.yml"
 	fi
+	check_writes Prometheus "$prometheus"
+}
+
+# check_writes WHO URL: whether what that Prometheus writes to other stores arrives; nothing where it
+# writes to none. An error that may pass is tried again, so the samples only wait; others are lost.
+check_writes() {
+	writes=$(get "$2/metrics" 2>/dev/null | awk '
+		/^prometheus_remote_storage_samples_total\{/ { n++; total += $2 }
+		/^prometheus_remote_storage_samples_failed_total\{/ { failed += $2 }
+		/^prometheus_remote_storage_highest_timestamp_in_seconds |^prometheus_remote_storage_queue_highest_timestamp_seconds\{/ { if ($2 > scraped) scraped = $2 }
+		/^prometheus_remote_storage_queue_highest_sent_timestamp_seconds\{/ { if (!m++ || $2 < sent) sent = $2 }
+		/^process_start_time_seconds / { began = $2 }
+		END {
+			if (!n) exit
+			if (sent < began) sent = began
+			printf "%d %d %d", total, failed, (scraped > sent ? scraped - sent : 0)
+		}')
+	[ -n "$writes" ] || return
+	# shellcheck disable=SC2086 # three figures
+	set -- "$1" "$2" $writes
+	if [ "$4" -gt 0 ]; then
+		fail "what $1 writes arrives" "$4 samples were refused and are lost since it started" "see remote_write in its log: it names the store's answer"
+	elif [ "$5" -gt 15 ]; then
+		fail "what $1 writes arrives" "the newest that arrived is $5 s older than the newest scraped" "see whether the store runs and has room; nothing is lost while $1 runs"
+	else
+		ok "what $1 writes arrives" "$3 samples, $5 s behind"
+	fi
+}
+
+check_store() {
+	for name in store site-a site-b; do
+		url=http://localhost:$(store_port $name)
+		if ! seen=$(get "$url/-/ready" 2>&1); then
+			fail "$name is ready" "$seen" "scripts/store.sh up"
+			continue
+		fi
+		ok "$name is ready" "$url"
+		[ $name = store ] || check_writes "$name" "$url"
+	done
 }
 
 check_alertmanager() {
@@ -482,13 +522,6 @@ file_hash() {
 check_mailpit() {
 	reached "Mailpit is ready" "$mailpit/readyz" "scripts/up.sh mailpit" || return
 	ok "Mailpit is ready" "$(get "$mailpit/api/v1/messages?limit=1" | sed -n 's/.*"total":\([0-9]*\).*/\1/p') messages at $mailpit"
-}
-
-# as_admin PASSWORD CURL'S ARGUMENT...: the password is kept out of the list of processes.
-as_admin() {
-	password=$1
-	shift
-	printf 'user = "admin:%s"\n' "$password" | curl -sS --noproxy '*' --max-time 10 -K - "$@"
 }
 
 check_grafana() {
@@ -687,7 +720,7 @@ check_alert() {
 	reached "the mail arrives" "$mailpit/readyz" "scripts/up.sh mailpit" || return
 
 	if ! wait_for 600 "a result passes $limit" is_high; then
-		fail "a result passes $limit" "${gone:-none in $waited s, the last was $seen}" "$start_model -- --value 0.95"
+		fail "a result passes $limit" "${gone:-none in $waited s, the last was $seen}" "start the model: $(model_command --value 0.95)"
 		return
 	fi
 	ok "a result passes $limit" "$result after $waited s"
@@ -740,11 +773,14 @@ case ${1-} in
 	[ $# -eq 1 ] || usage_error "--own takes no other argument"
 	set -- own
 	;;
-'') set -- exporter prometheus alertmanager mailpit grafana ;;
+'')
+	set -- exporter prometheus alertmanager mailpit grafana
+	! listens "$(store_port site-a)" || set -- "$@" store
+	;;
 *)
 	for part in "$@"; do
 		case $part in
-		exporter | prometheus | alertmanager | mailpit | grafana) ;;
+		exporter | prometheus | alertmanager | mailpit | grafana | store) ;;
 		*) usage_error "unknown part '$part'" ;;
 		esac
 	done

@@ -65,9 +65,102 @@ mails() {
 {/g' | grep "\"Subject\":\"$2" | sed 's/.*{"ID":"\([^"]*\)".*/\1/'
 }
 
-# image NAME: the image in the stack's Compose file whose name that is, as in prom/prometheus.
+# image NAME: the image in the stack's Compose file whose name that is, as in prom/prometheus; the
+# exporter's own is in no registry, so it is not among them.
 image() {
-	sed -n "s|^ *image: *\($1:.*\)|\1|p" "$root/stack/compose.yaml"
+	sed -n "/image: modelmock:/d; s|^ *image: *\($1:.*\)|\1|p" "$root/stack/compose.yaml"
+}
+
+# exporter_image: the name of the image that scripts/kit.sh makes.
+exporter_image() {
+	sed -n 's|^ *image: *\(modelmock:.*\)|\1|p' "$root/stack/compose.yaml"
+}
+
+# sha256 FILE: its sum and its name; macOS has the tool under another name.
+sha256() {
+	if command -v sha256sum >/dev/null; then
+		sha256sum "$1"
+	else
+		shasum -a 256 "$1"
+	fi
+}
+
+# in_kit: whether this folder is a kit of scripts/kit.sh, unpacked.
+in_kit() {
+	[ -d "$root/images" ]
+}
+
+# model_command ARGUMENT...: how the model is started here.
+# shellcheck disable=SC2120 # one script passes arguments
+model_command() {
+	if ! in_kit; then
+		echo "cargo run --release${1:+ -- $*}"
+	elif [ "$(uname)" = Linux ]; then
+		echo "./modelmock${1:+ $*}"
+	else
+		echo "${1:+MODELMOCK_FLAGS=\"$*\" }scripts/up.sh exporter"
+	fi
+}
+
+# listed SERVICE N: the Nth word of its line in the kit's list of images.
+listed() {
+	awk -v service="$1" -v n="$2" '$1 == service { print $n }' "$root/images/list"
+}
+
+# load_images SERVICE...: those of the kit whose name the engine does not have; the network is never
+# asked. All is looked at before anything is loaded. Outside a kit there is nothing to load.
+load_images() {
+	if ! in_kit; then
+		case " $* " in
+		*" exporter "*)
+			# shellcheck disable=SC2119
+			docker image inspect "$(exporter_image)" >/dev/null 2>&1 ||
+				die "the image $(exporter_image) is made by scripts/kit.sh: run that first, or start the model with $(model_command)"
+			;;
+		esac
+		return
+	fi
+	for file in images/list sums; do
+		[ -s "$root/$file" ] || die "$file of the kit is missing: copy and unpack the kit again"
+	done
+	[ "$(uname)" != Linux ] || [ -x "$root/modelmock" ] ||
+		die "$root/modelmock may not be run, as on a stick that is mounted without that right (noexec): copy the folder to your home folder and go on there"
+	engine=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}')
+	case $engine in
+	[0-9].* | 1[0-9].*) die "Docker's engine is too old: it is ${engine% *}, and 20.10 is the oldest that was tried: update it" ;;
+	esac
+	missing=
+	for service in "$@"; do
+		image=$(listed "$service" 2)
+		[ -n "$image" ] || die "this kit was made without $service: name the services to start, of these: $(awk '{ printf "%s ", $1 }' "$root/images/list")"
+		processor=$(listed "$service" 4)
+		[ "$processor" = "${engine#* }" ] ||
+			die "this kit is for the processor $processor, and Docker's engine here has ${engine#* }: ask for a kit that was made on such a machine"
+		if ! here=$(docker image inspect -f '{{.Id}} {{range .RootFS.Layers}}{{.}},{{end}}' "$image" 2>/dev/null); then
+			missing="$missing $service"
+		# Engines number images in two ways; the layers are the same in both.
+		elif [ "${here% *}" != "$(listed "$service" 3)" ] && [ "${here#* }" != "$(listed "$service" 6)" ]; then
+			echo "another $image is here than the kit's: it stays as it is"
+		fi
+	done
+	[ -n "$missing" ] || return 0
+	for file in modelmock images/list $(for service in $missing; do echo "images/$service.tar.gz"; done); do
+		sum=$(cd "$root" && sha256 "$file" 2>/dev/null)
+		grep -qxF -- "${sum:-none}" "$root/sums" || die "$file of the kit is damaged: copy and unpack the kit again"
+	done
+	# While an image is loaded it is there twice: unpacked, and as what it is read from.
+	needed=$(for service in $missing; do listed "$service" 5; done | awk '{ sum += $1; if ($1 > most) most = $1 } END { printf "%.0f", (sum + most) / 1000000 }')
+	engine_folder=$(docker info --format '{{.DockerRootDir}}')
+	# The engine of Docker Desktop has a disk of its own, which cannot be asked from here.
+	free=$(df -Pk "$engine_folder" 2>/dev/null | awk 'NR == 2 { printf "%.0f", $4 * 1.024 / 1000 }')
+	[ "${free:-$needed}" -ge "$needed" ] ||
+		die "too little disk: the images need $needed MB, and $engine_folder, where Docker keeps them, has $free MB free: make room (docker system df shows what Docker takes)"
+	for service in $missing; do
+		image=$(listed "$service" 2)
+		echo "loading $image ($(listed "$service" 5 | awk '{ printf "%.0f", $1 / 1000000 }') MB)"
+		docker load -i "$root/images/$service.tar.gz" >/dev/null || die "the engine does not take $image: what it said is above"
+		docker image inspect "$image" >/dev/null 2>&1 || die "images/$service.tar.gz holds no $image: ask for another kit"
+	done
 }
 
 # pull IMAGE: gets it, with a word now and then; where it cannot be had it fails and sets $why.
@@ -101,6 +194,18 @@ has_image() {
 	docker image inspect "$1" >/dev/null 2>&1 || pull "$1" >/dev/null 2>&1
 }
 
+# as_admin PASSWORD CURL'S ARGUMENT...: the password is kept out of the list of processes.
+as_admin() {
+	password=$1
+	shift
+	printf 'user = "admin:%s"\n' "$password" | curl -sS --noproxy '*' --max-time 10 -K - "$@"
+}
+
+# store_port NAME: where the store, or one of its sites, listens.
+store_port() {
+	sed -n "/^  $1:/,/listen-address/s/.*--web.listen-address=127.0.0.1:\([0-9]*\).*/\1/p" "$root/stack/store/compose.yaml"
+}
+
 # listens PORT: whether anything listens there.
 listens() {
 	curl -s --noproxy '*' --max-time 1 -o /dev/null "http://127.0.0.1:$1/"
@@ -121,7 +226,8 @@ read_password() {
 # start uses it; it gets the one that was read, whatever stands in the environment or in a broken file.
 compose() (
 	export GRAFANA_PASSWORD="${password:-none}"
-	docker compose --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
+	# Without the profile Compose would not stop a service that starts only when asked for.
+	docker compose --profile exporter --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
 # require_docker: dies where there is no engine, or no Compose that knows the stack, or where another
@@ -152,7 +258,7 @@ require_docker() {
 # services NAME...: these services, all where none is named; dies where there is no such service.
 services() {
 	for name in "$@"; do
-		case " $all_services " in
+		case " $all_services exporter " in
 		*" $name "*) ;;
 		*) usage_error "there is no service '$name': there are $all_services" ;;
 		esac

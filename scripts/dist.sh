@@ -64,8 +64,4 @@ fi
 
 echo "$file"
 echo "$bytes bytes, for $target; it ran in an empty root directory and was scraped there"
-if command -v sha256sum >/dev/null; then
-	sha256sum "$file"
-else
-	shasum -a 256 "$file"
-fi | sed 's/^\([0-9a-f]*\).*/SHA-256 \1/'
+sha256 "$file" | sed 's/^\([0-9a-f]*\).*/SHA-256 \1/'

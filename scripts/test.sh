@@ -8,7 +8,7 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-kinds="code cost configuration scripts accidents class stack"
+kinds="code cost configuration scripts accidents class kit stack"
 
 case ${1-} in
 -h | --help)

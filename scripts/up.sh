@@ -1,7 +1,8 @@
 #!/bin/sh
 # up.sh [SERVICE...]: starts the stack, waits until it answers, and says where it is.
 #
-# SERVICE is prometheus, alertmanager, mailpit or grafana; all four by default. Running it again does
+# SERVICE is prometheus, alertmanager, mailpit or grafana, all four by default; or exporter, the model as
+# a container, with the flags in MODELMOCK_FLAGS. In a kit it loads the kit's images first. Running it again does
 # no harm: it starts what is missing and applies what changed in the configuration. Interrupted, it
 # stops what it had started.
 # The first time it makes a password for Grafana and keeps it in stack/.env.
@@ -32,6 +33,7 @@ ports_of() {
 	alertmanager) echo 9093 ;;
 	mailpit) echo 1025 8025 ;;
 	grafana) echo 3000 ;;
+	exporter) echo 5000 ;;
 	esac
 }
 
@@ -42,6 +44,7 @@ readiness() {
 	alertmanager) echo http://127.0.0.1:9093/-/ready ;;
 	mailpit) echo http://127.0.0.1:8025/readyz ;;
 	grafana) echo http://127.0.0.1:3000/api/health ;;
+	exporter) echo http://127.0.0.1:5000/metrics ;;
 	esac
 }
 
@@ -67,7 +70,11 @@ make_password() {
 
 # get_images: those of the wanted services, before anything starts.
 get_images() {
+	# shellcheck disable=SC2086 # the names are words
+	load_images $wanted
 	for service in $wanted; do
+		# It was looked for already, and is in no registry.
+		[ "$service" != exporter ] || continue
 		image=$(image ".*/$service")
 		docker image inspect "$image" >/dev/null 2>&1 && continue
 		echo "pulling $image"
@@ -242,6 +249,8 @@ for service in $wanted; do
 	alertmanager) echo "Alertmanager  http://localhost:9093" ;;
 	mailpit) echo "Mailpit       http://localhost:8025" ;;
 	grafana) echo "Grafana       http://localhost:3000   login admin, password $password" ;;
+	exporter) echo "The model     http://localhost:5000" ;;
 	esac
 done
-listens 5000 || echo "The model does not run yet: start it with cargo run --release"
+# shellcheck disable=SC2119
+listens 5000 || echo "The model does not run yet: start it with $(model_command)"

@@ -10,7 +10,7 @@ compose_file_is_valid() {
 
 # Grafana publishes full versions only, and any shorter tag means another program next month.
 images_are_pinned() {
-	images=$(sed -n 's/^ *image: *//p' "$stack"/compose.yaml)
+	images=$(image ".*")
 	[ "$(echo "$images" | grep -c .)" -ge 4 ] || broken "the images were not found"
 	loose=$(echo "$images" | grep -Ev ':v?[0-9]+\.[0-9]+\.[0-9]+$')
 	[ -z "$loose" ] || broken "not pinned to a full version: $loose"
