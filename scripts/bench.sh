@@ -1,18 +1,21 @@
 #!/bin/sh
 # bench.sh [--quick]: measures the exporter beside others on this machine, and prints Markdown tables.
 #
-# Beside it: the lab's Python mock (prometheus_client, in a virtual environment made for it) and the
-# same gauge on metrics-exporter-prometheus, where cargo can build it. Then 1, 50 and 200 exporters
-# under one Prometheus. It takes about five minutes, needs Linux' procfs, and wrk or hey.
-# --quick measures the exporter and the Python mock at 4 connections, in turn, and fails where the
-# exporter costs more than 1/25 of the CPU time per scrape, or answers less than 25 times the scrapes,
-# the best of each one's rounds compared: 3 of them, and up to 10 where these do not show it.
+# First what each costs at rest, scraped every 5 s; then under load; then 1 to 1000 exporters under one
+# Prometheus. The others are in tests/peers. It takes about eight minutes, needs Linux' procfs, python3
+# with venv and wrk.
+# --quick measures the exporter, the Python mock and a bare loop on std, and fails where the exporter
+# - at rest takes more than 1/3 of the mock's CPU time, or more than 50 context switches a minute;
+# - under load takes more than 1/60 of the mock's CPU time for a scrape, or more than 1.5 times that of
+#   the bare loop: the medians of 3 rounds, and of up to 10 where these do not show it.
 
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
+most_switches=50
+less_than_mock=60
+more_than_bare=1.5
 seconds=5 # of load for each figure
-least_ratio=25
 
 quick=false
 case ${1-} in
@@ -32,13 +35,7 @@ lack() {
 	exit 3
 }
 [ -d /proc/self ] || lack "CPU time and memory are read from procfs, which only Linux has"
-if command -v wrk >/dev/null; then
-	load=wrk
-elif command -v hey >/dev/null; then
-	load=hey
-else
-	lack "there is no wrk and no hey: install the package wrk (Debian, Ubuntu, Homebrew) or hey (Homebrew)"
-fi
+command -v wrk >/dev/null || lack "there is no wrk: install the package wrk"
 command -v python3 >/dev/null || lack "there is no python3: install the package python3-venv"
 
 work=$(mktemp -d)
@@ -50,7 +47,7 @@ stop_all() {
 	pids=
 }
 trap 'stop_all; docker rm -f modelmock-bench >/dev/null 2>&1; rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+trap 'exit 1' HUP INT TERM
 
 say() {
 	echo "$*" >&2
@@ -61,192 +58,161 @@ calc() {
 	awk "BEGIN { printf \"$2\", $1 }"
 }
 
-milliseconds() {
-	echo $(($(date +%s%N) / 1000000))
+# at_most LIMIT FIGURE WHAT
+at_most() {
+	echo "measured: $3: $2, at most $1"
+	[ "$(calc "$2 <= $1" %d)" -eq 1 ]
 }
 
-# begin COMMAND...: starts it, and sets $pid and $start, the ms until the first scrape at $url.
+scraper() {
+	python3 tests/peers/scraper.py "$@"
+}
+
+# mib FILE...: their size.
+mib() {
+	calc "$(du -sk "$@" | awk '{ kib += $1 } END { print kib }') / 1024" %.1f
+}
+
+# peer NAME: sets what it is called, its $url, its $command and its $size on disk.
+peer() {
+	case $1 in
+	modelmock) port=15000 title=modelmock command="target/release/modelmock --quiet --listen" files=target/release/modelmock ;;
+	mock) port=15001 title="Python mock" command="$work/venv/bin/python tests/peers/mock.py" files=$work/venv ;;
+	naive) port=15002 title="loop over tiny_http::Server" ;;
+	bare) port=15003 title="bare loop on std" ;;
+	metrics_exporter) port=15004 title=metrics-exporter-prometheus ;;
+	prometheus_exporter) port=15005 title=prometheus_exporter ;;
+	esac
+	case $1 in
+	modelmock) command="$command 127.0.0.1:$port" ;;
+	mock) command="$command $port" ;;
+	bare) command="target/peers/release/bare 127.0.0.1:$port $work/answer" files=target/peers/release/bare ;;
+	*) command="target/peers/release/$1 127.0.0.1:$port" files=target/peers/release/$1 ;;
+	esac
+	url=http://127.0.0.1:$port/metrics
+	size=$(mib "$files")
+}
+
+# begin NAME: starts a peer, and sets $pid.
 begin() {
-	begun=$(milliseconds)
-	"$@" >/dev/null 2>"$work/stderr" &
+	peer "$1"
+	# shellcheck disable=SC2086 # words
+	$command >/dev/null 2>"$work/stderr" &
 	pid=$!
 	pids="$pids $pid"
+	tries=0
 	until get -o /dev/null "$url" 2>/dev/null; do
 		kill -0 $pid 2>/dev/null || die "$1 does not run: $(tail -n 1 "$work/stderr")"
-		[ $(($(milliseconds) - begun)) -lt 20000 ] || die "$1 does not answer at $url"
+		tries=$((tries + 1))
+		[ $tries -lt 200 ] || die "$1 does not answer at $url"
+		sleep 0.1
 	done
-	start=$(($(milliseconds) - begun))
 }
 
-# memory PID FIELD: MiB.
-memory() {
-	awk -v field="$2:" '$1 == field { printf "%.1f", $2 / 1024 }' "/proc/$1/status"
-}
-
-# ticks PID: CPU time so far, in hundredths of a second.
-ticks() {
-	sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
-}
-
-# scrape CONNECTIONS: sets $rate (scrapes per second), $cost (CPU time per scrape, µs), $median and $p99.
-scrape() {
-	before=$(ticks $pid)
-	if [ $load = wrk ]; then
-		wrk -t1 -c"$1" -d${seconds}s --latency "$url" >"$work/load"
-		number=$(awk '/requests in/ { print $1 }' "$work/load")
-		rate=$(awk '$1 == "Requests/sec:" { print $2 }' "$work/load")
-		median=$(awk '$1 == "50%" { print $2; exit }' "$work/load")
-		p99=$(awk '$1 == "99%" { print $2; exit }' "$work/load")
-	else
-		hey -z ${seconds}s -c "$1" "$url" >"$work/load"
-		number=$(awk '$1 == "[200]" { print $2 }' "$work/load")
-		rate=$(awk '$1 == "Requests/sec:" { print $2 }' "$work/load")
-		median=$(awk '$1 == "50%" { print $3 * 1000 "ms" }' "$work/load")
-		p99=$(awk '$1 == "99%" { print $3 * 1000 "ms" }' "$work/load")
-	fi
-	cost=$(calc "($(ticks $pid) - $before) * 10000 / $number" %.0f)
-	rate=$(calc "$rate" %.0f)
-}
-
-# row NAME SIZE COMMAND...: a server's rows in both tables; sets $at_4, its rate and cost there.
-row() {
-	name=$1
-	size=$2
-	shift 2
-	say "measuring: $name"
-	begin "$@"
-	sleep 2
-	rest=$(memory $pid VmRSS)
-	for connections in 1 4 64; do
-		scrape $connections
-		echo "| $name | $connections | $rate | $cost µs | $median | $p99 |" >>"$work/scrapes"
-		[ $connections -ne 4 ] || at_4="$rate $cost"
+# rest SECONDS NAME...: prints the figures of these peers at rest, all in the same run.
+rest() {
+	duration=$1
+	shift
+	targets=
+	for name in "$@"; do
+		begin "$name"
+		targets="$targets $name=$pid=$url"
 	done
-	echo "| $name | $start ms | $rest | $(memory $pid VmHWM) | $size |" >>"$work/sizes"
+	# shellcheck disable=SC2086 # words
+	scraper rest "$duration" $targets || die "not all could be scraped"
 	stop_all
 }
 
-# best COLUMN ORDER: the first of the rounds' figures when sorted so.
-best() {
-	cut -d' ' -f"$1" "$work/rounds" | sort "$2" | head -n 1
+# load CONNECTIONS: on the process $pid at $url; sets $rate (scrapes a second), $cost (CPU time for each,
+# µs), $middle (the median) and $p99.
+load() {
+	before=$(scraper cpu $pid)
+	wrk -t1 -c"$1" -d${seconds}s --latency "$url" >"$work/load"
+	number=$(awk '/requests in/ { print $1 }' "$work/load")
+	rate=$(calc "$(awk '$1 == "Requests/sec:" { print $2 }' "$work/load")" %.0f)
+	middle=$(awk '$1 == "50%" { print $2; exit }' "$work/load")
+	p99=$(awk '$1 == "99%" { print $2; exit }' "$work/load")
+	cost=$(calc "($(scraper cpu $pid) - $before) / 1000 / $number" %.1f)
 }
 
-enough() {
-	[ "$cheaper" -ge $least_ratio ] && [ "$faster" -ge $least_ratio ]
-}
-
-mib() {
-	calc "$1 / 1048576" %.1f
+# median NAME: of the costs of its rounds.
+median() {
+	sort -n "$work/$1.costs" | awk '{ cost[NR] = $1 } END { print (cost[int((NR + 1) / 2)] + cost[int(NR / 2) + 1]) / 2 }'
 }
 
 cargo build --quiet --release || die "the exporter does not build"
+$quick && features= || features=crates
+cargo build --quiet --release --locked --features "$features" --manifest-path tests/peers/Cargo.toml --target-dir target/peers 2>"$work/stderr" ||
+	lack "the peers do not build: $(tail -n 1 "$work/stderr")"
 say "making the Python mock"
 python3 -m venv "$work/venv" >/dev/null 2>&1 || lack "there is no module venv: install the package python3-venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check prometheus_client >&2 ||
 	lack "prometheus_client cannot be installed: pip must reach its package index"
-cat >"$work/mock.py" <<-EOF
-	import random, time
-	from prometheus_client import Gauge, start_http_server
-
-	result = Gauge("model_result", "The latest result of the model")
-	start_http_server(15001, addr="127.0.0.1")
-	while True:
-	    result.set(random.random())
-	    time.sleep(5)
-EOF
+begin modelmock
+curl -si --noproxy '*' "$url" >"$work/answer" || die "the exporter gives no answer to copy"
+stop_all
 
 if $quick; then
+	rest 30 modelmock mock >"$work/rest"
+	our_time=$(awk '$1 == "modelmock" { print $2 }' "$work/rest")
+	our_switches=$(awk '$1 == "modelmock" { print $3 }' "$work/rest")
+	their_time=$(awk '$1 == "mock" { print $2 }' "$work/rest")
+	passed=true
+	at_most "$(calc "$their_time / 3" %.1f)" "$our_time" "ms of CPU time a minute at rest (the Python mock: $their_time)" || passed=false
+	at_most $most_switches "$our_switches" "context switches a minute at rest" || passed=false
 	seconds=2
-	ours=http://127.0.0.1:15000/metrics
-	theirs=http://127.0.0.1:15001/metrics
-	url=$ours
-	begin target/release/modelmock --listen 127.0.0.1:15000 --quiet
-	our_pid=$pid
-	url=$theirs
-	begin "$work/venv/bin/python" "$work/mock.py"
-	their_pid=$pid
-	# What else the machine does meanwhile makes most figures worse, so the best of a server's rounds is
-	# nearest to what it costs.
-	for round in 1 2 3 4 5 6 7 8 9 10; do
-		pid=$their_pid url=$theirs
-		scrape 4
-		their_cost=$cost
-		their_rate=$rate
-		pid=$our_pid url=$ours
-		scrape 4
-		echo "measured: round $round: CPU time per scrape: $cost µs, the Python mock $their_cost µs; scrapes per second: $rate, the Python mock $their_rate"
-		echo "$cost $their_cost $rate $their_rate" >>"$work/rounds"
-		cheaper=$(($(best 2 -n) / $(best 1 -n)))
-		faster=$(($(best 3 -nr) / $(best 4 -nr)))
-		[ $round -ge 3 ] && enough && break
+	for name in mock bare modelmock; do
+		begin $name
+		eval "$name=$pid"
 	done
-	scrape 1
-	echo "measured: the best of each: 1/$cheaper of the CPU time, at most 1/$least_ratio; $faster times the scrapes, at least $least_ratio"
-	echo "measured: median scrape on one kept-alive connection: $median"
-	enough
+	for round in 1 2 3 4 5 6 7 8 9 10; do
+		for name in mock bare modelmock; do
+			peer $name
+			eval "pid=\$$name"
+			load 4
+			echo "$cost" >>"$work/$name.costs"
+		done
+		ours=$(median modelmock)
+		is_cheap=$(calc "$ours * $less_than_mock <= $(median mock) && $ours <= $more_than_bare * $(median bare)" %d)
+		[ $round -ge 3 ] && [ "$is_cheap" -eq 1 ] && break
+	done
+	at_most "$(calc "$(median mock) / $less_than_mock" %.1f)" "$ours" "µs of CPU time for a scrape, the median of $round rounds (the Python mock: $(median mock))" || passed=false
+	at_most "$(calc "$(median bare) * $more_than_bare" %.1f)" "$ours" "µs of CPU time for a scrape (a bare loop on std: $(median bare))" || passed=false
+	$passed
 	exit
 fi
 
-echo "$(date -u +%Y-%m-%d), $(uname -sm), $(nproc) cores, $load with one thread on the same machine, $seconds s for each figure."
+all="modelmock mock naive bare metrics_exporter prometheus_exporter"
+echo "$(date -u +%Y-%m-%d), $(uname -sm), $(nproc) cores, wrk with one thread on the same machine, $seconds s for each figure."
 echo
-url=http://127.0.0.1:15000/metrics
-row "modelmock" "$(mib "$(wc -c <target/release/modelmock)")" target/release/modelmock --listen 127.0.0.1:15000 --quiet
-our=$at_4
-url=http://127.0.0.1:15001/metrics
-row "Python mock" "$(mib "$(du -sk "$work/venv" | awk '{ print $1 * 1024 }')")" "$work/venv/bin/python" "$work/mock.py"
-python=$at_4
-
-say "building the same gauge on metrics-exporter-prometheus"
-mkdir -p target/bench/src
-cat >target/bench/Cargo.toml <<-EOF
-	[package]
-	name = "bench"
-	version = "0.0.0"
-	edition = "2024"
-
-	[dependencies]
-	fastrand = "2"
-	metrics = "0.24"
-	metrics-exporter-prometheus = { version = "0.18", default-features = false, features = ["http-listener"] }
-
-	[profile.release]
-	codegen-units = 1
-	lto = "fat"
-	opt-level = "s"
-	strip = "symbols"
-
-	[workspace]
-EOF
-cat >target/bench/src/main.rs <<-EOF
-	use std::{net::SocketAddr, thread, time::Duration};
-
-	fn main() {
-	    let address: SocketAddr = "127.0.0.1:15002".parse().unwrap();
-	    metrics_exporter_prometheus::PrometheusBuilder::new().with_http_listener(address).install().unwrap();
-	    metrics::describe_gauge!("model_result", "The latest result of the model");
-	    loop {
-	        metrics::gauge!("model_result").set(fastrand::f64());
-	        thread::sleep(Duration::from_secs(5));
-	    }
-	}
-EOF
-if cargo build --quiet --release --manifest-path target/bench/Cargo.toml 2>"$work/stderr"; then
-	url=http://127.0.0.1:15002/metrics
-	row "metrics-exporter-prometheus" "$(mib "$(wc -c <target/bench/target/release/bench)")" target/bench/target/release/bench
-else
-	say "left out: metrics-exporter-prometheus, which cargo cannot build here: $(tail -n 1 "$work/stderr")"
-fi
-echo "| server | first scrape after | MiB at rest | MiB at peak | MiB on disk |"
-echo "| --- | ---: | ---: | ---: | ---: |"
-cat "$work/sizes"
-echo
-echo "| server | connections | scrapes/s | CPU time per scrape | median | 99th percentile |"
+say "measuring at rest"
+# shellcheck disable=SC2086 # words
+rest 120 $all >"$work/rest"
+echo "| scraped every 5 s | CPU time a minute | context switches a minute | private memory | first answer after | on disk |"
 echo "| --- | ---: | ---: | ---: | ---: | ---: |"
-cat "$work/scrapes"
+while IFS='	' read -r name spent switches memory; do
+	peer "$name"
+	# shellcheck disable=SC2086 # words
+	first=$(scraper start 10 "$url" $command)
+	echo "| $title | $spent ms | $switches | $memory MiB | $first ms | $size MiB |"
+done <"$work/rest"
 echo
-# shellcheck disable=SC2086 # pairs of words
-set -- $our $python
-echo "At 4 connections the exporter's whole page costs 1/$(calc "$4 / $2" %.0f) of the CPU time of the Python mock's, and it answers $(calc "$1 / $3" %.0f) times the scrapes."
+echo "| under load | connections | scrapes/s | CPU time for a scrape | median | 99th percentile | peak of memory |"
+echo "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+for name in $all; do
+	say "measuring under load: $name"
+	begin "$name"
+	for connections in 1 4 32; do
+		load $connections
+		peak=$(awk '$1 == "VmHWM:" { printf "%.1f", $2 / 1024 }' "/proc/$pid/status")
+		echo "| $title | $connections | $rate | $cost µs | $middle | $p99 | $peak MiB |"
+		[ $connections -ne 4 ] || echo "$cost" >"$work/$name.costs"
+	done
+	stop_all
+done
+echo
+ours=$(median modelmock)
+echo "At 4 connections a scrape of the exporter takes 1/$(calc "$(median mock) / $ours" %.0f) of the Python mock's CPU time, and $(calc "$ours / $(median bare)" %.2f) times that of the bare loop."
 echo
 
 # grow NUMBER: so many exporters under one Prometheus.
@@ -267,21 +233,21 @@ grow() {
 	if has_image "$prometheus"; then
 		docker run -d --rm --name modelmock-bench --network host -v "$work/prometheus:/etc/prometheus:ro" "$prometheus" \
 			--config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus --web.listen-address=127.0.0.1:15090 >/dev/null
-		scraper=$(docker inspect -f '{{.State.Pid}}' modelmock-bench)
+		prometheus_pid=$(docker inspect -f '{{.State.Pid}}' modelmock-bench)
 	elif command -v prometheus >/dev/null; then
 		prometheus --config.file="$work/prometheus/prometheus.yml" --storage.tsdb.path="$work/data" --web.listen-address=127.0.0.1:15090 2>/dev/null &
-		scraper=$!
-		pids="$pids $scraper"
+		prometheus_pid=$!
+		pids="$pids $prometheus_pid"
 	else
 		say "left out: many exporters under one Prometheus, as there is neither Docker nor Prometheus"
 		return 1
 	fi
 	sleep 31
-	all=0
+	memory=0
 	for pid in $pids; do
-		[ "$pid" = "$scraper" ] || all=$((all + $(awk '$1 == "Pss:" { print $2 }' "/proc/$pid/smaps_rollup")))
+		[ "$pid" = "$prometheus_pid" ] || memory=$((memory + $(awk '$1 == "Pss:" { print $2 }' "/proc/$pid/smaps_rollup")))
 	done
-	echo "| $1 | $(ask 'count(up == 1)') | $(calc "$all / 1024" %.1f) | $(memory "$scraper" VmRSS) | $(calc "1000 * $(ask 'quantile(0.5, scrape_duration_seconds)')" %.1f) ms | $(calc "1000 * $(ask 'max(scrape_duration_seconds)')" %.1f) ms |"
+	echo "| $1 | $(ask 'count(up == 1)') | $(calc "$memory / 1024" %.1f) MiB | $(awk '$1 == "VmRSS:" { printf "%.1f", $2 / 1024 }' "/proc/$prometheus_pid/status") MiB | $(calc "1000 * $(ask 'quantile(0.5, scrape_duration_seconds)')" %.1f) ms | $(calc "1000 * $(ask 'max(scrape_duration_seconds)')" %.1f) ms |"
 	docker stop modelmock-bench >/dev/null 2>&1
 	stop_all
 }
@@ -290,6 +256,6 @@ ask() {
 	query http://127.0.0.1:15090 "$1"
 }
 
-echo "| exporters, scraped each 5 s | targets up | MiB of all exporters (shared memory counted once) | MiB of Prometheus | median scrape | longest scrape |"
+echo "| exporters, scraped every 5 s | targets up | memory of all exporters (shared memory counted once) | memory of Prometheus | median scrape | longest scrape |"
 echo "| ---: | ---: | ---: | ---: | ---: | ---: |"
-grow 1 && grow 50 && grow 200
+grow 1 && grow 50 && grow 200 && grow 1000

@@ -1,23 +1,26 @@
 #!/bin/sh
 # check.sh [PART...]: checks each acceptance criterion of the lab, a line each, and counts them.
-# check.sh --alert: waits until a result passes 0.9, the alert fires and the mail arrives.
+# check.sh --alert: waits until a result passes 0.9, the alert fires and its mail arrives.
+# check.sh --own: looks for a dashboard of your own, with a red line, and says what it lacks.
 #
 # PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default. Where the store of
 # scripts/store.sh runs there is a sixth: store.
-# Exit code 1 where a criterion is not met.
+# A line says ok, FAIL, or open: nothing happened yet that could show it. Exit code 1 where one FAILs.
 
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 exporter=http://localhost:5000
+instance=${exporter#http://}
 prometheus=http://localhost:9090
 alertmanager=http://localhost:9093
 mailpit=http://localhost:8025
 grafana=http://localhost:3000
-rule_file=$root/stack/prometheus/rules/model.yml
+rule_files=$root/stack/prometheus/rules
 start_model="start the model: $(model_command)"
 passed=0
 failed=0
+open=0
 
 # ok CRITERION SEEN
 ok() {
@@ -31,10 +34,16 @@ fail() {
 	printf 'FAIL  %s: %s. Next: %s\n' "$1" "$2" "$3"
 }
 
-# reached CRITERION URL SERVICE: whether it answers there, and sets $seen; otherwise that is a FAIL.
+# still_open CRITERION SEEN NEXT
+still_open() {
+	open=$((open + 1))
+	printf 'open  %s: %s. Next: %s\n' "$1" "$2" "$3"
+}
+
+# reached CRITERION URL NEXT: whether it answers there, and sets $seen; otherwise that is a FAIL.
 reached() {
 	seen=$(get "$2" 2>&1) && return
-	fail "$1" "$seen" "scripts/up.sh $3"
+	fail "$1" "$seen" "$3"
 	return 1
 }
 
@@ -48,9 +57,73 @@ ask() {
 	query "$prometheus" "$1"
 }
 
-# alerting_rules: what Prometheus has loaded, each with its state.
-alerting_rules() {
-	get "$prometheus/api/v1/rules?type=alert" 2>/dev/null
+# flatten: a line for each value of the JSON that is read: its path, a tab, and the value, such as
+# data.alerts.0.labels.alertname	ModelMockDown
+flatten() {
+	awk '
+		function put(value) {
+			path = ""
+			for (i = 1; i <= depth; i++)
+				path = path (i > 1 ? "." : "") (kind[i] == "[" ? place[i] : key[i])
+			gsub(/\\u003c/, "<", value); gsub(/\\u003e/, ">", value); gsub(/\\u0026/, "\\&", value)
+			gsub(/\\"/, "\"", value); gsub(/\\[nt]/, " ", value); gsub(/\\\\/, "\\", value)
+			print path "\t" value
+		}
+		# One after the other: what stands between two strings, and a string.
+		BEGIN { RS = "\"" }
+		in_string {
+			text = text $0
+			if (match(text, /\\+$/) && RLENGTH % 2) {
+				text = text "\""
+				next
+			}
+			in_string = 0
+			pending = 1
+			next
+		}
+		{
+			for (n = 1; n <= length($0); n++) {
+				c = substr($0, n, 1)
+				if (c ~ /[{[]/) {
+					kind[++depth] = c
+					place[depth] = 0
+				} else if (c == ":") {
+					key[depth] = text
+					pending = 0
+					text = ""
+				} else if (c ~ /[]},]/) {
+					if (pending) put(text)
+					pending = 0
+					text = ""
+					if (c == ",") place[depth]++
+					else depth--
+				} else if (c !~ /[ \t\r\n]/) {
+					text = text c
+					pending = 1
+				}
+			}
+			in_string = 1
+			text = ""
+		}
+	'
+}
+
+# value PATH: that value, out of what flatten made.
+value() {
+	awk -F '\t' -v path="$1" '$1 == path { print $2; exit }'
+}
+
+# firing: since when, by Prometheus, the alert of the result fires for the model; nothing where it does
+# not. It is asked of the rules, as the metric ALERTS is first written at the second evaluation.
+firing() {
+	get "$prometheus/api/v1/alerts" 2>/dev/null | flatten | awk -F '\t' -v instance="$instance" '
+		function leave() { if (name == "ModelResultHigh" && state == "firing" && at == instance) print since }
+		$1 ~ /labels.alertname$/ { leave(); name = $2; at = state = since = "" }
+		$1 ~ /labels.instance$/ { at = $2 }
+		$1 ~ /state$/ { state = $2 }
+		$1 ~ /activeAt$/ { since = $2 }
+		END { leave() }
+	'
 }
 
 # holds CONDITION: whether awk finds it true.
@@ -77,13 +150,7 @@ check_exporter() {
 	fi
 
 	count=$(echo "$page" | sample model_refreshes_total)
-	waited=0
-	now=$page
-	while [ $waited -lt 10 ] && [ "$(echo "$now" | sample model_refreshes_total)" = "$count" ]; do
-		sleep 1
-		waited=$((waited + 1))
-		now=$(get "$exporter/metrics" 2>/dev/null)
-	done
+	wait_for 10 "there is a new result" has_new_result
 	next=$(echo "$now" | sample model_result)
 	if [ "$(echo "$now" | sample model_refreshes_total)" = "$count" ]; then
 		fail "model_result changes within two intervals" "no new result in $waited s" "restart it without --interval"
@@ -94,25 +161,232 @@ check_exporter() {
 	fi
 }
 
+has_new_result() {
+	now=$(get "$exporter/metrics" 2>/dev/null) || now=$page
+	seen="the same"
+	[ "$(echo "$now" | sample model_refreshes_total)" != "$count" ]
+}
+
+# targets: the job's active targets, a line each: instance, health, the error of the latest scrape, and
+# the address.
+targets() {
+	get "$prometheus/api/v1/targets?state=active" 2>/dev/null | flatten | awk -F '\t' '
+		$1 ~ /\.__address__$/ { address = $2 }
+		$1 ~ /\.labels\.instance$/ { instance = $2 }
+		$1 ~ /\.scrapePool$/ { pool = $2 }
+		$1 ~ /\.lastError$/ { error = $2 }
+		$1 ~ /\.health$/ && pool == "model_mock" { print instance "\t" $2 "\t" error "\t" address }
+	'
+}
+
+# age_of INSTANCE...: how many seconds ago the one of them was scraped that was not for longest.
+age_of() {
+	for name in "$@"; do
+		ask "round(time() - timestamp(up{job=\"model_mock\", instance=\"$name\"}), 0.1)"
+	done | sort -n | tail -n 1
+}
+
+# modified FILE: when, in Unix time.
+modified() {
+	stat -c %Y "$1" 2>/dev/null || stat -f %m "$1"
+}
+
+# unread_targets: the target files that Prometheus did not read as they stand.
+unread_targets() {
+	for file in "$root"/stack/prometheus/targets/*.yml; do
+		read_from=$(awk -v file="/${file##*/}\"}" '/^prometheus_sd_file_mtime_seconds/ && index($1, file) { printf "%.0f", $2 }' "$1")
+		[ "$read_from" = "$(modified "$file")" ] || printf '%s\n' "targets/${file##*/}"
+	done
+}
+
+# unknown_target: the first address in the target files that is not among the active targets. Below a
+# [] Prometheus reads nothing, and does not say so.
+unknown_target() {
+	sed 's/#.*//' "$root"/stack/prometheus/targets/*.yml | grep -oE '[][A-Za-z0-9_.:-]*[]A-Za-z0-9_-]:[0-9]+' | sed 's/^\[\([^]]*\)$/\1/' |
+		while read -r address; do
+			echo "$list" | cut -f 4 | grep -qxF -- "$address" || echo "$address"
+		done | head -n 1
+}
+
+check_targets() {
+	metrics=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
+	get "$prometheus/metrics" >"$metrics"
+	unread=$(unread_targets "$metrics" | paste -s -d ' ' -)
+	errors=$(sample prometheus_sd_file_read_errors_total <"$metrics")
+	reloaded=$(sample prometheus_config_last_reload_successful <"$metrics")
+	rm -f "$metrics"
+	criterion="its target is up and was scraped in the last 15 s"
+	list=$(targets)
+	if [ -z "$list" ]; then
+		fail "$criterion" "there is no target in the job model_mock" "wait 10 s; otherwise see $prometheus/targets"
+		return
+	fi
+	all=$(echo "$list" | grep -c .)
+	up=$(echo "$list" | awk -F '\t' '$2 == "up"' | grep -c .)
+	unknown=$(unknown_target)
+	# shellcheck disable=SC2046 # an address is a word
+	age=$(age_of $(echo "$list" | cut -f 1))
+	if [ -n "$unread" ] && [ "${errors:-0}" != 0 ]; then
+		fail "$criterion" "Prometheus cannot read $unread" "make it valid YAML: your lines stand in the place of the [], not below it"
+	elif [ -n "$unread" ]; then
+		fail "$criterion" "Prometheus has not read $unread since it changed" "wait some seconds; otherwise scripts/down.sh, then scripts/up.sh"
+	elif [ -n "$unknown" ]; then
+		fail "$criterion" "Prometheus does not know $unknown, which stands in stack/prometheus/targets/" "wait some seconds; otherwise put your lines in the place of the [], not below it"
+	elif [ "$up" != "$all" ]; then
+		fail "$criterion" "$up of $all up ($(echo "$list" | awk -F '\t' '$2 != "up" { gsub(/"/, "\047", $3); print $3 == "" ? "not scraped yet" : $3; exit }'))" "$start_model"
+	elif holds "${age:-99} > 15"; then
+		fail "$criterion" "scraped ${age:-never} s ago" "see $prometheus/targets"
+	else
+		ok "$criterion" "$up of $all up, scraped $age s ago"
+	fi
+}
+
+# In awk: a duration such as 1m30s in seconds, and anything else as it is.
+in_seconds='function seconds(text, rest, unit, number, sum) {
+	rest = text
+	while (match(rest, /^[0-9]+(ms|[smhdwy])/)) {
+		unit = substr(rest, 1, RLENGTH)
+		rest = substr(rest, RLENGTH + 1)
+		number = unit + 0
+		sub(/^[0-9]+/, "", unit)
+		sum += number * (unit == "ms" ? 0.001 : unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : unit == "w" ? 604800 : 31536000)
+	}
+	return rest == "" && text != "" ? sum + 0 : text
+}'
+
+# rules_of_the_files: the rules as they stand in the folder, and rules_loaded as Prometheus has them: a
+# line for each thing that is said of a rule, without quotes and blanks, which YAML may set as it likes:
+# the rule's name, what it is, and its value.
+rules_of_the_files() {
+	cat "$rule_files"/*.yml | awk '
+		function leave() {
+			if (name != "" && value != "") print name "\t" what "\t" value
+			value = ""
+		}
+		function split_at_colon(text) {
+			what = value = text
+			sub(/:.*/, "", what)
+			sub(/^[^:]*: */, "", value)
+			sub(/^[>|][-+]?$/, "", value)
+		}
+		/^ *#/ || /^ *$/ { next }
+		{
+			line = $0
+			match(line, /^ */)
+			indent = RLENGTH
+			if (dash = line ~ /^ *- +(alert|record|name):/) {
+				sub(/-/, " ", line)
+				match(line, /^ */)
+				first = RLENGTH
+			}
+			quoted = line
+			if (gsub(/"/, "", quoted) % 2 == 0 && line !~ /#.*"/) sub(/ +#.*$/, "", line)
+			text = line
+			sub(/^ */, "", text)
+			if (dash) {
+				leave()
+				split_at_colon(text)
+				gsub(/["\047]/, "", value)
+				name = what == "name" ? "" : value
+				what = "name"
+				depth = first
+				within = ""
+			} else if (name != "" && indent == depth && text ~ /^[a-z_]+:/) {
+				leave()
+				split_at_colon(text)
+				within = what == "labels" || what == "annotations" ? what "." : ""
+				inner = 0
+			} else if (within != "" && (!inner || indent == inner) && text ~ /^[A-Za-z_0-9]+:/) {
+				leave()
+				inner = indent
+				split_at_colon(text)
+				what = within what
+			} else if (name != "") value = value " " text
+		}
+		END { leave() }
+	' | while IFS='	' read -r name what value; do
+		case $what in
+		expr)
+			printed=$(get --get --data-urlencode "query=$value" "$prometheus/api/v1/format_query" 2>/dev/null | flatten | value data)
+			value=${printed:-$value}
+			;;
+		for | keep_firing_for) value=$(echo "$value" | awk "$in_seconds"' { print seconds($0) }') ;;
+		esac
+		printf '%s\t%s\t%s\n' "$name" "$what" "$value"
+	done | squeezed
+}
+
+rules_loaded() {
+	get "$prometheus/api/v1/rules?exclude_alerts=true" 2>/dev/null | flatten | awk -F '\t' '
+		{ n = split($1, path, ".") }
+		path[4] != "rules" { next }
+		path[3] "." path[5] != rule { rule = path[3] "." path[5]; name = "" }
+		path[6] == "name" {
+			name = $2
+			print name "\tname\t" name
+			for (i = 1; i <= held; i++) print name "\t" kept[i]
+			held = 0
+		}
+		path[6] == "query" { say("expr", $2) }
+		path[6] == "duration" && $2 != 0 { say("for", $2) }
+		path[6] == "keepFiringFor" && $2 != 0 { say("keep_firing_for", $2) }
+		path[6] ~ /^(labels|annotations)$/ && n == 7 { say(path[6] "." path[7], $2) }
+		function say(what, value) {
+			if (name == "") kept[++held] = what "\t" value
+			else print name "\t" what "\t" value
+		}
+	' | squeezed
+}
+
+squeezed() {
+	awk -F '\t' '{ gsub(/[ "\047\\]/, "", $3); if ($3 != "") print $1 "\t" $2 "\t" $3 }' | sort -u
+}
+
+# threshold: above which result the rule of the file fires.
+threshold() {
+	rules_of_the_files | awk -F '\t' '
+		$1 == "ModelResultHigh" && $2 == "expr" && match($3, />=?[0-9.]+/) {
+			figure = substr($3, RSTART, RLENGTH)
+			gsub(/[>=]/, "", figure)
+			print figure
+			exit
+		}
+	'
+}
+
+# unloaded_words: what stands in the file prometheus.yml and not in what Prometheus runs with, which
+# has every setting that the file leaves out, too. Lists may be written in two ways.
+unloaded_words() {
+	{
+		get "$prometheus/api/v1/status/config" 2>/dev/null |
+			awk '{ sub(/^.*"yaml":"/, ""); gsub(/\\n/, "\n"); gsub(/\\"/, "\""); gsub(/\\\\/, "\\"); print }'
+		echo "end of what runs"
+		cat "$root/stack/prometheus/prometheus.yml"
+	} | awk "$in_seconds"'
+		/^end of what runs$/ { in_file = 1; next }
+		/^ *#/ { next }
+		{
+			sub(/ +#.*/, "")
+			gsub(/[]["\047,{}]/, " ")
+			sub(/^ *(- +)*/, "")
+			key = $1 ~ /:$/ ? $1 : ""
+			for (i = 1; i <= NF; i++) {
+				word = seconds($i)
+				sub(/^\/etc\/prometheus\//, "", word)
+				if (!in_file) loaded[key word] = loaded[word] = 1
+				else if (!((key word) in loaded) && !((key "<secret>") in loaded) && !(NF > 1 && key ~ /s:$/ && word in loaded))
+					missing = missing " " (i > 1 ? key : "") word
+			}
+		}
+		END { print substr(missing, 2) }
+	'
+}
+
 check_prometheus() {
-	reached "Prometheus is ready" "$prometheus/-/ready" prometheus || return
+	reached "Prometheus is ready" "$prometheus/-/ready" "scripts/up.sh prometheus" || return
 	ok "Prometheus is ready" "$prometheus"
 
-	targets=$(ask 'count(up{job="model_mock"})')
-	up=$(ask 'sum(up{job="model_mock"})')
-	age=$(ask 'round(time() - min(timestamp(up{job="model_mock"})), 0.1)')
-	criterion="its target is up and was scraped in the last 15 s"
-	if [ -z "$targets" ]; then
-		fail "$criterion" "there is no target in the job model_mock" "wait 10 s; otherwise see $prometheus/targets"
-	elif [ "$up" != "$targets" ]; then
-		error=$(get "$prometheus/api/v1/targets?state=active" | sed -n "s/\\\\\"/'/g; s/.*\"lastError\":\"\([^\"]\{1,\}\)\".*/\1/p")
-		fail "$criterion" "$up of $targets up (${error:-no error})" "$start_model"
-	elif holds "$age > 15"; then
-		fail "$criterion" "scraped $age s ago" "see $prometheus/targets"
-	else
-		ok "$criterion" "$up of $targets up, scraped $age s ago"
-	fi
-
+	check_targets
 	result=$(ask 'model_result{job="model_mock"}')
 	if [ -n "$result" ]; then
 		ok "Prometheus answers the query model_result" "$result"
@@ -120,18 +394,21 @@ check_prometheus() {
 		fail "Prometheus answers the query model_result" "no value" "$start_model, then wait 10 s"
 	fi
 
-	rules=$(alerting_rules)
-	missing=
-	# shellcheck disable=SC2013 # a rule's name is one word
-	for rule in $(sed -n 's/.*- alert: *//p' "$rule_file"); do
-		echo "$rules" | grep -q "\"name\":\"$rule\"" || missing="$missing $rule"
-	done
-	if [ -n "$missing" ]; then
-		fail "the rules of the file are loaded" "not loaded:$missing" "scripts/up.sh prometheus"
-	elif echo "$rules" | grep -q '"health":"err"'; then
-		fail "the rules of the file are loaded" "one cannot be evaluated" "see $prometheus/rules"
+	criterion="the rules of the file are loaded"
+	kept=$(rules_of_the_files)
+	loaded=$(rules_loaded)
+	changed=$(printf '%s\n' "$kept" "$loaded" | sort | uniq -u | head -n 1 | awk -F '\t' '{ print $1 ($2 == "name" ? "" : ", " $2) }')
+	words=$(unloaded_words)
+	if [ "$reloaded" != 1 ]; then
+		fail "$criterion" "Prometheus refused its configuration the last time it read it" "scripts/up.sh prometheus shows why"
+	elif [ -n "$words" ] || [ -n "$(find "$root/stack/prometheus/prometheus.yml" -newer "$root/stack/.applied-prometheus" 2>/dev/null)" ]; then
+		fail "$criterion" "prometheus.yml is not what Prometheus runs with${words:+: it lacks $words}" "scripts/up.sh prometheus"
+	elif [ -n "$changed" ]; then
+		fail "$criterion" "what is loaded differs from the file: $changed" "scripts/up.sh prometheus"
+	elif get "$prometheus/api/v1/rules" | grep -q '"health":"err"'; then
+		fail "$criterion" "one cannot be evaluated" "see $prometheus/rules"
 	else
-		ok "the rules of the file are loaded" "$(grep -c -- '- alert:' "$rule_file") rules"
+		ok "$criterion" "$(echo "$kept" | awk -F '\t' '$2 == "name"' | grep -c .) rules, the same word for word"
 	fi
 
 	if get "$prometheus/api/v1/alertmanagers" 2>/dev/null | grep -q '"activeAlertmanagers":\[{[^]]*:9093/'; then
@@ -181,7 +458,7 @@ check_store() {
 }
 
 check_alertmanager() {
-	reached "Alertmanager is ready" "$alertmanager/-/ready" alertmanager || return
+	reached "Alertmanager is ready" "$alertmanager/-/ready" "scripts/up.sh alertmanager" || return
 	ok "Alertmanager is ready" "$alertmanager"
 
 	metrics=$(get "$alertmanager/metrics")
@@ -194,12 +471,39 @@ check_alertmanager() {
 		fail "Alertmanager runs the configuration of the file" "it has hash $runs, the file $kept" "scripts/up.sh alertmanager"
 	fi
 
-	lost=$(echo "$metrics" | awk '/^alertmanager_notifications_failed_total/ { n += $2 } END { print n + 0 }')
-	if [ "$lost" = 0 ]; then
-		ok "no notification failed" "$(echo "$metrics" | awk '/^alertmanager_notifications_total/ { n += $2 } END { print n + 0 }') sent"
+	check_notifications
+}
+
+# check_notifications: whether the latest ones arrived. Alertmanager counts since it started, so that the
+# counts at the last failure that was seen are kept, beside the marks of up.sh.
+check_notifications() {
+	criterion="no notification failed"
+	kept=$root/stack/.applied-notifications
+	began=$(echo "$metrics" | sample process_start_time_seconds)
+	sent=$(echo "$metrics" | total alertmanager_notifications_total)
+	lost=$(echo "$metrics" | total alertmanager_notifications_failed_total)
+	remedy="docker compose -f stack/compose.yaml logs alertmanager says why; mend stack/alertmanager/alertmanager.yml, then scripts/up.sh alertmanager and scripts/check.sh --alert"
+	before_began=
+	before_sent=0
+	before_lost=0
+	[ ! -e "$kept" ] || read -r before_began before_sent before_lost <"$kept"
+	if [ "$sent" = 0 ]; then
+		still_open "$criterion" "none was sent yet" "scripts/check.sh --alert"
+	elif [ "$lost" = 0 ]; then
+		ok "$criterion" "$sent sent"
+	elif [ "$before_began" != "$began" ] || [ "$lost" != "$before_lost" ]; then
+		echo "$began $sent $lost" >"$kept"
+		fail "$criterion" "of $sent since Alertmanager started, $lost failed" "$remedy"
+	elif [ "$sent" = "$before_sent" ]; then
+		fail "$criterion" "of $sent, $lost failed, and none was sent since" "$remedy"
 	else
-		fail "no notification failed" "$lost failed since it started" "docker compose -f stack/compose.yaml logs alertmanager"
+		ok "$criterion" "$((sent - before_sent)) sent since the last failure"
 	fi
+}
+
+# total NAME: the sum of its samples on the page that is read.
+total() {
+	awk -v name="$1" 'index($1, name "{") == 1 { n += $2 } END { print n + 0 }'
 }
 
 # file_hash FILE: as Alertmanager's metric alertmanager_config_hash has it: the first six bytes of the
@@ -216,12 +520,12 @@ file_hash() {
 }
 
 check_mailpit() {
-	reached "Mailpit is ready" "$mailpit/readyz" mailpit || return
+	reached "Mailpit is ready" "$mailpit/readyz" "scripts/up.sh mailpit" || return
 	ok "Mailpit is ready" "$(get "$mailpit/api/v1/messages?limit=1" | sed -n 's/.*"total":\([0-9]*\).*/\1/p') messages at $mailpit"
 }
 
 check_grafana() {
-	reached "Grafana is healthy" "$grafana/api/health" grafana || return
+	reached "Grafana is healthy" "$grafana/api/health" "scripts/up.sh grafana" || return
 	ok "Grafana is healthy" "version $(echo "$seen" | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')"
 
 	if ! seen=$( (read_password) 2>&1); then
@@ -251,74 +555,209 @@ check_grafana() {
 		fail "the data source answers model_result" "no value" "scripts/check.sh exporter prometheus"
 	fi
 
-	limit=$(sed -n 's/.*expr: model_result.* > \([0-9.]*\)$/\1/p' "$rule_file")
-	dashboard=$(as_admin "$password" "$grafana/api/dashboards/uid/modelmock" | tr -d ' \n')
-	missing=
-	for part in '"refresh":"5s"' '"from":"now-15m"' '"thresholdsStyle":{"mode":"line"}' "{\"color\":\"red\",\"value\":$limit}"; do
-		echo "$dashboard" | grep -qF "$part" || missing="$missing $part"
-	done
-	if [ -z "$missing" ]; then
-		ok "the dashboard is there: 5 s, 15 minutes, a red line at the rule's $limit" "$grafana/d/modelmock"
+	limit=$(threshold)
+	if [ -z "$limit" ]; then
+		fail "the dashboard is there" "no threshold was found in the rule ModelResultHigh" "its expr ends with > and a figure, in stack/prometheus/rules/"
+		return
+	fi
+	criterion="the dashboard is there: 5 s, 15 minutes, a red line at the rule's $limit"
+	missing=$(as_admin "$password" "$grafana/api/dashboards/uid/modelmock" | flatten | dashboard_lacks | cut -f 3 | head -n 1)
+	if [ "$missing" = nothing ]; then
+		ok "$criterion" "$grafana/d/modelmock"
 	else
-		fail "the dashboard is there: 5 s, 15 minutes, a red line at the rule's $limit" "not found:$missing" "scripts/up.sh grafana"
+		fail "$criterion" "${missing:-it is not there}" "scripts/up.sh grafana"
 	fi
 }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds, with progress; sets $waited.
+# dashboard_lacks: of the dashboard that flatten made, how many things it lacks, its name, and which and
+# where to set them, or "nothing"; of its panels it takes the one that lacks least.
+dashboard_lacks() {
+	awk -F '\t' -v limit="$limit" '
+		{
+			path = $1
+			has[path] = $2
+			if (match(path, /panels\.[0-9]+\.(panels\.[0-9]+\.)?/)) {
+				panel = substr(path, 1, RSTART + RLENGTH - 1)
+				rest = substr(path, RSTART + RLENGTH)
+				if (rest == "title") title[panel] = $2
+				if (rest == "type" && $2 == "timeseries") graph[panel] = 1
+				if (rest ~ /^targets\.[0-9]+\.expr$/ && $2 ~ /(^|[^a-z_])model_result([^a-z_]|$)/) asks[panel] = 1
+				if (rest ~ /thresholds\.steps\.[0-9]+\.color$/) colour[step(path)] = $2
+				if (rest ~ /thresholds\.steps\.[0-9]+\.value$/ && $2 + 0 == limit + 0 && $2 != "null") at_limit[panel] = at_limit[panel] " " step(path)
+			}
+		}
+		function step(path) { sub(/\.[a-z]+$/, "", path); return path }
+		function add(text) { n++; lacks = lacks (lacks == "" ? "" : "; ") text }
+		END {
+			name = has["dashboard.title"]
+			if (name == "") exit
+			if (has["dashboard.refresh"] != "5s") add("refresh is not 5s (the list beside Refresh)")
+			if (has["dashboard.time.from"] != "now-15m" || has["dashboard.time.to"] != "now") add("the time range is not Last 15 minutes (above the panels; tick Update default time range when you save)")
+			of_all = lacks
+			count = n
+			least = count + 6
+			all = of_all (of_all == "" ? "" : "; ") "no Time series has the query model_result (Add visualization)"
+			for (panel in graph) {
+				if (!asks[panel]) continue
+				lacks = of_all
+				n = count
+				defaults = panel "fieldConfig.defaults."
+				if (has[defaults "min"] "" != "0") add("Min is not 0 (Standard options)")
+				if (has[defaults "max"] "" != "1") add("Max is not 1 (Standard options)")
+				red = 0
+				steps = split(at_limit[panel], found, " ")
+				for (i = 1; i <= steps; i++) if (colour[found[i]] ~ /red|^#[Ee0]2/) red = 1
+				if (!red) add("no red threshold at " limit " (Thresholds)")
+				if (has[defaults "custom.thresholdsStyle.mode"] !~ /^(line|dashed)/) add("the threshold is not shown as a line (Show thresholds: As lines)")
+				if (n < least) {
+					least = n
+					all = lacks == "" ? "nothing" : "panel " title[panel] ": " lacks
+				}
+			}
+			print least "\t" name "\t" all
+		}
+	'
+}
+
+# check_own: the best of the dashboards that did not come with the lab.
+check_own() {
+	criterion="a dashboard of your own, with a red line"
+	reached "$criterion" "$grafana/api/health" "scripts/up.sh grafana" || return
+	if ! seen=$( (read_password) 2>&1); then
+		fail "$criterion" "$seen" "mend the file"
+		return
+	fi
+	read_password
+	limit=$(threshold)
+	if [ -z "$limit" ]; then
+		fail "$criterion" "no threshold was found in the rule ModelResultHigh" "its expr ends with > and a figure, in stack/prometheus/rules/"
+		return
+	fi
+	if ! uids=$(as_admin "$password" -f "$grafana/api/search?type=dash-db&limit=5000"); then
+		fail "$criterion" "Grafana does not let admin in" "scripts/check.sh grafana"
+		return
+	fi
+	best=$(for uid in $(echo "$uids" | flatten | awk -F '\t' '$1 ~ /^[0-9]*\.?uid$/ { print $2 }'); do
+		flat=$(as_admin "$password" "$grafana/api/dashboards/uid/$uid" | flatten)
+		[ "$(echo "$flat" | value meta.provisioned)" != true ] || continue
+		echo "$flat" | dashboard_lacks | sed "s/\$/	$uid/"
+	done | sort -n | head -n 1)
+	name=$(echo "$best" | cut -f 2)
+	missing=$(echo "$best" | cut -f 3)
+	if [ -z "$best" ]; then
+		fail "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 6.3"
+	elif [ "$missing" = nothing ]; then
+		ok "$criterion" "$name, $grafana/d/$(echo "$best" | cut -f 4)"
+	else
+		fail "$criterion" "$name, $missing" "Edit at $grafana/d/$(echo "$best" | cut -f 4), then Save dashboard"
+	fi
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds, by the clock; says how it goes on, with
+# what the command saw last in $seen, and sets $waited. It gives up where the command sets $gone.
 wait_for() {
-	limit=$1
+	patience=$1
 	what=$2
 	shift 2
-	waited=0
+	began_at=$(date +%s)
+	told=0
+	seen=
+	gone=
 	until "$@"; do
-		[ $waited -lt "$limit" ] || return 1
-		[ $((waited % 10)) -ne 9 ] || echo "      waiting until $what ($waited s)"
+		waited=$(($(date +%s) - began_at))
+		[ -z "$gone" ] && [ $waited -lt "$patience" ] || return 1
+		if [ $((waited - told)) -ge 10 ]; then
+			told=$waited
+			echo "      waiting until $what ($waited s${seen:+, last seen: $seen})"
+		fi
 		sleep 1
-		waited=$((waited + 1))
 	done
+	waited=$(($(date +%s) - began_at))
 }
 
 is_high() {
-	result=$(get "$exporter/metrics" 2>/dev/null | sample model_result)
-	[ -n "$result" ] && holds "$result > 0.9"
+	page=$(get "$exporter/metrics" 2>&1) || {
+		gone=$page
+		return 1
+	}
+	result=$(echo "$page" | sample model_result)
+	seen=$result
+	[ -n "$result" ] && holds "$result $comparison $limit"
 }
 
-# fires: asked of the rule, as its metric ALERTS is first written at Prometheus' second evaluation.
 fires() {
-	alerting_rules | grep -q '"state":"firing","name":"ModelResultHigh"'
+	since=$(firing)
+	[ -n "$since" ]
 }
 
-firing_mails() {
-	mails "$mailpit" "FIRING ModelResultHigh"
+# in_alertmanager: whether it has the alert of the model, and sets $held, all that it knows of it.
+in_alertmanager() {
+	held=$(get --get --data-urlencode 'filter=alertname="ModelResultHigh"' --data-urlencode "filter=instance=\"$instance\"" \
+		"$alertmanager/api/v2/alerts" 2>/dev/null | flatten)
+	[ -n "$(echo "$held" | value 0.startsAt)" ]
 }
 
-# has_new_mail: whether one came that was not there before; their number tells nothing in a full mailbox.
-has_new_mail() {
-	firing_mails | grep -qvxF -- "${before:-none}"
+# has_mail: whether one of the latest mails about the model tells of the firing since $start.
+has_mail() {
+	for id in $(mails "$mailpit" "FIRING ModelResultHigh at $instance:" | head -n 5); do
+		get "$mailpit/api/v1/message/$id" 2>/dev/null | grep -qF "Since $start" && return
+	done
+	return 1
 }
 
 check_alert() {
-	before=$(firing_mails)
-	# An alert that fires already has had its mail: there comes no other until it fires again.
-	if fires && [ -n "$before" ]; then
-		before=
-		echo "      the alert fires already"
-	fi
-	if ! wait_for 600 "a result passes 0.9" is_high; then
-		fail "a result passes 0.9" "none in $waited s" "start the model: $(model_command --value 0.95)"
+	limit=$(threshold)
+	if [ -z "$limit" ]; then
+		fail "a result passes the threshold" "none was found in the rule ModelResultHigh" "its expr ends with > and a figure, in stack/prometheus/rules/"
 		return
 	fi
-	ok "a result passes 0.9" "$result after $waited s"
+	comparison='>'
+	! rules_of_the_files | grep -q "^ModelResultHigh	expr	.*>=" || comparison='>='
+	# Whatever does not answer is said before anything is waited for.
+	reached "a result passes $limit" "$exporter/metrics" "$start_model" || return
+	reached "the alert fires" "$prometheus/-/ready" "scripts/up.sh prometheus" || return
+	reached "the mail arrives" "$alertmanager/-/ready" "scripts/up.sh alertmanager" || return
+	reached "the mail arrives" "$mailpit/readyz" "scripts/up.sh mailpit" || return
+
+	if ! wait_for 600 "a result passes $limit" is_high; then
+		fail "a result passes $limit" "${gone:-none in $waited s, the last was $seen}" "start the model: $(model_command --value 0.95)"
+		return
+	fi
+	ok "a result passes $limit" "$result after $waited s"
 	if ! wait_for 30 "the alert fires" fires; then
 		fail "the alert fires" "not within $waited s" "scripts/check.sh prometheus"
 		return
 	fi
 	ok "the alert fires" "ModelResultHigh after $waited s more"
-	if ! wait_for 30 "the mail arrives" has_new_mail; then
-		fail "the mail arrives" "not within $waited s" "scripts/check.sh alertmanager mailpit"
+
+	criterion="the mail arrives"
+	if ! wait_for 10 "Alertmanager has the alert" in_alertmanager; then
+		fail "$criterion" "Alertmanager has no such alert" "scripts/check.sh prometheus"
 		return
 	fi
-	ok "the mail arrives" "at $mailpit after $waited s more"
+	if [ "$(echo "$held" | value 0.status.state)" = suppressed ]; then
+		silence=$(echo "$held" | value 0.status.silencedBy.0)
+		if [ -n "$silence" ]; then
+			fail "$criterion" "the alert is silenced, no mail is sent" "expire the silence: $alertmanager/#/silences/$silence > Expire > Confirm"
+		else
+			fail "$criterion" "the alert is inhibited or muted, no mail is sent" "see inhibit_rules: and time intervals in stack/alertmanager/alertmanager.yml"
+		fi
+		return
+	fi
+	# The mail tells it to the second.
+	start=$(echo "$held" | value 0.startsAt | sed 's/T/ /; s/[.Z].*//')
+	by_prometheus=$(echo "$since" | sed 's/T/ /; s/[.Z].*//')
+	remembered="start the model with --value 0.5, wait for the mail RESOLVED ModelResultHigh (up to 5 minutes), then let it fire again"
+	lost=$(get "$alertmanager/metrics" 2>/dev/null | total alertmanager_notifications_failed_total)
+	if expr "$start" '<' "$by_prometheus" >/dev/null; then
+		fail "$criterion" "Alertmanager knows this alert since $start UTC, and mailed it then" "$remembered"
+	elif wait_for 30 "$criterion" has_mail; then
+		ok "$criterion" "at $mailpit after $waited s more"
+	elif [ "$(get "$alertmanager/metrics" 2>/dev/null | total alertmanager_notifications_failed_total)" != "$lost" ]; then
+		fail "$criterion" "not within $waited s, and notifications fail" "scripts/check.sh alertmanager"
+	else
+		fail "$criterion" "not within $waited s, though none failed" "Alertmanager may take it for one that it mailed before: $remembered. Does receivers: in stack/alertmanager/alertmanager.yml still send to $mailpit?"
+	fi
 }
 
 case ${1-} in
@@ -329,6 +768,10 @@ case ${1-} in
 --alert)
 	[ $# -eq 1 ] || usage_error "--alert takes no other argument"
 	set -- alert
+	;;
+--own)
+	[ $# -eq 1 ] || usage_error "--own takes no other argument"
+	set -- own
 	;;
 '')
 	set -- exporter prometheus alertmanager mailpit grafana
@@ -347,5 +790,5 @@ require_curl
 for part in "$@"; do
 	"check_$part"
 done
-echo "$passed passed, $failed failed"
+echo "$passed passed, $failed failed$([ $open -eq 0 ] || echo ", $open open")"
 [ $failed -eq 0 ]

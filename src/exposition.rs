@@ -4,9 +4,11 @@
 //! To add a metric, keep its value where it comes about and write its family here.
 
 use std::fmt::{Display, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tiny_http::StatusCode;
 
 use crate::model::{BOUNDS, Model, QUANTILES, Refresh};
 use crate::process::{Process, Sample};
@@ -14,16 +16,25 @@ use crate::process::{Process, Sample};
 /// The `Content-Type` of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long the process metrics are good for: to read them from procfs took a third of a scrape's CPU
-/// time, and nobody needs them more often than this.
+/// How long the process metrics are good for: a scrape that reads them from procfs takes three times the
+/// CPU time, and nobody needs them more often than this.
 const SAMPLE_LASTS: Duration = Duration::from_millis(100);
 
-/// Writes the page. Each thread that answers has a clone of its own.
-#[derive(Clone)]
+/// The status codes that there are answers with.
+const CODES: [u16; 9] = [200, 400, 404, 405, 408, 414, 431, 501, 505];
+
+/// Writes the page, for any thread.
 pub struct Exposition {
     model: Arc<Model>,
-    answers: Arc<Answers>,
-    process: Arc<Option<Process>>,
+    process: Option<Process>,
+    /// How many answers were sent so far, by each of [`CODES`].
+    answers: [AtomicU64; CODES.len()],
+    kept: Mutex<Kept>,
+}
+
+/// What is written already and serves again.
+#[derive(Default)]
+struct Kept {
     /// The families that change only with a refresh, as of the refresh after which there were `count`.
     refreshed: String,
     count: u64,
@@ -32,59 +43,43 @@ pub struct Exposition {
     sampled_at: Option<Instant>,
 }
 
-/// How many requests were answered so far, by status code.
-#[derive(Default)]
-pub struct Answers([AtomicU64; Answers::CODES.len()]);
-
-impl Answers {
-    const CODES: [u16; 3] = [200, 404, 405];
-
-    pub fn count(&self, code: u16) {
-        if let Some(place) = Answers::CODES.iter().position(|known| *known == code) {
-            self.0[place].fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Exposition {
     pub fn of(model: Arc<Model>) -> Self {
         Exposition {
             model,
-            answers: Arc::default(),
-            process: Arc::new(Process::open()),
-            refreshed: String::new(),
-            count: 0,
-            sampled: String::new(),
-            sampled_at: None,
+            process: Process::open(),
+            answers: Default::default(),
+            kept: Mutex::default(),
         }
     }
 
-    pub fn answers(&self) -> &Answers {
-        &self.answers
-    }
-
-    pub fn process(&self) -> Option<&Process> {
-        self.process.as_ref().as_ref()
+    /// Counts an answer that was sent.
+    pub fn count(&self, code: StatusCode) {
+        if let Some(place) = CODES.iter().position(|known| *known == code.0) {
+            self.answers[place].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The whole page, as of now.
-    pub fn page(&mut self) -> String {
-        if let Some((count, refresh)) = self.model.newer_than(self.count) {
-            self.count = count;
-            self.refreshed.clear();
-            Page(&mut self.refreshed).refresh(count, &refresh);
+    pub fn page(&self) -> String {
+        let mut text = String::with_capacity(4096);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((count, refresh)) = self.model.newer_than(kept.count) {
+            kept.count = count;
+            kept.refreshed.clear();
+            Page(&mut kept.refreshed).refresh(count, &refresh);
         }
-        if self.sampled_at.is_none_or(|at| at.elapsed() > SAMPLE_LASTS) {
-            self.sampled_at = Some(Instant::now());
-            self.sampled.clear();
-            if let Some(sample) = self.process().and_then(Process::sample) {
-                Page(&mut self.sampled).process(&sample);
+        if kept.sampled_at.is_none_or(|at| at.elapsed() > SAMPLE_LASTS) {
+            kept.sampled_at = Some(Instant::now());
+            kept.sampled.clear();
+            if let Some(sample) = self.process.as_ref().and_then(Process::sample) {
+                Page(&mut kept.sampled).process(&sample);
             }
         }
-        let mut text = String::with_capacity(4096);
-        text.push_str(&self.refreshed);
+        text.push_str(&kept.refreshed);
+        text.push_str(&kept.sampled);
+        drop(kept);
         Page(&mut text).exporter(&self.answers);
-        text.push_str(&self.sampled);
         text
     }
 }
@@ -139,10 +134,11 @@ impl Page<'_> {
         self.sample(format_args!("{name}_count"), count);
     }
 
-    fn exporter(&mut self, answers: &Answers) {
+    fn exporter(&mut self, answers: &[AtomicU64]) {
         let name = "modelmock_http_requests_total";
-        self.family(name, "counter", "Requests answered so far, by status code.");
-        for (code, answers) in Answers::CODES.iter().zip(&answers.0) {
+        let help = "Answers sent whole so far, by status code; this page is not yet among them.";
+        self.family(name, "counter", help);
+        for (code, answers) in CODES.iter().zip(answers) {
             self.sample(
                 format_args!("{name}{{code=\"{code}\"}}"),
                 answers.load(Ordering::Relaxed),
@@ -161,58 +157,29 @@ impl Page<'_> {
     }
 
     fn process(&mut self, sample: &Sample) {
-        let mut family = |name, kind, help, value: &dyn Display| {
+        #[rustfmt::skip]
+        let families: [(&str, &str, &str, &dyn Display); 7] = [
+            ("process_cpu_seconds_total", "counter", "CPU time spent so far, user and system, in seconds.", &sample.cpu_seconds),
+            ("process_resident_memory_bytes", "gauge", "Memory that is held in RAM, in bytes.", &sample.resident_bytes),
+            ("process_virtual_memory_bytes", "gauge", "Address space that is reserved, in bytes.", &sample.virtual_bytes),
+            ("process_virtual_memory_max_bytes", "gauge", "How much address space may be reserved, in bytes.", &sample.max_virtual_bytes),
+            ("process_open_fds", "gauge", "Open file descriptors.", &sample.open_fds),
+            ("process_max_fds", "gauge", "How many file descriptors may be open.", &sample.max_fds),
+            ("process_start_time_seconds", "gauge", "When the process started, in Unix time.", &sample.start_time_seconds),
+        ];
+        for (name, kind, help, value) in families {
             self.family(name, kind, help);
             self.sample(name, value);
-        };
-        let help = "CPU time spent so far, user and system, in seconds.";
-        family(
-            "process_cpu_seconds_total",
-            "counter",
-            help,
-            &sample.cpu_seconds,
-        );
-        let help = "Memory that is held in RAM, in bytes.";
-        family(
-            "process_resident_memory_bytes",
-            "gauge",
-            help,
-            &sample.resident_bytes,
-        );
-        let help = "Address space that is reserved, in bytes.";
-        family(
-            "process_virtual_memory_bytes",
-            "gauge",
-            help,
-            &sample.virtual_bytes,
-        );
-        family(
-            "process_open_fds",
-            "gauge",
-            "Open file descriptors.",
-            &sample.open_fds,
-        );
-        let help = "How many file descriptors may be open.";
-        family("process_max_fds", "gauge", help, &sample.max_fds);
-        let help = "When the process started, in Unix time.";
-        family(
-            "process_start_time_seconds",
-            "gauge",
-            help,
-            &sample.start_time_seconds,
-        );
+        }
     }
 
+    // Writing to a string cannot fail.
+
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     fn sample(&mut self, name: impl Display, value: impl Display) {
-        self.line(format_args!("{name} {value}"));
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{line}");
+        let _ = writeln!(self.0, "{name} {value}");
     }
 }

@@ -1,13 +1,16 @@
-//! Where the latest refresh is kept: behind atomics, so that a scrape never makes the model's loop
-//! wait, nor the loop a scrape.
+//! Where the latest refresh is kept: behind atomics, so that no scrape makes the model's loop wait. A
+//! scrape that meets the loop within its few stores lets others run until they are done.
+//!
+//! An exporter with one value needs none of this: an `AtomicU64` that holds `f64::to_bits` is enough.
+//! This page shows some values that belong together, and one atomic cannot hold them all.
 
-use std::hint;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
 
 /// The latest of a series of entries, `N` words each, that one thread writes and any thread reads whole.
 ///
-/// One atomic cannot hold all that a page must show together. So a sequence number guards the words
-/// (a seqlock): it is odd while they change, and a reader that meets it odd or changed reads again.
+/// A sequence number guards the words (a seqlock): it is odd while they change, and a reader that
+/// meets it odd or changed reads again.
 pub struct Latest<const N: usize> {
     sequence: AtomicU64,
     words: [AtomicU64; N],
@@ -51,7 +54,7 @@ impl<const N: usize> Latest<N> {
             if sequence % 2 == 0 && self.sequence.load(Ordering::Relaxed) == sequence {
                 return Some((number, words));
             }
-            hint::spin_loop();
+            thread::yield_now();
         }
     }
 }

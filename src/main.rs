@@ -9,18 +9,23 @@
 //! | `log.rs` | the line on standard output that each refresh leaves |
 //! | `process.rs` | the process metrics, from Linux' procfs |
 //! | `exposition.rs` | the page: every metric family as Prometheus reads it |
-//! | `server.rs` | the server: answers scrapes, and outlives the clients that do not behave |
-//! | `upkeep.rs` | what the server's libraries leave undone, seen to now and then |
+//! | `server.rs` | the answer to each path and method |
+//! | `listener.rs` | the listener: who is let in, and who makes room |
+//! | `connection.rs` | a connection: a client's requests and their answers, and how long each may take |
+//! | `request.rs` | a request's head, read as HTTP has it |
 
 mod cli;
+mod connection;
 mod exposition;
 mod latest;
+mod listener;
 mod log;
 mod model;
 mod process;
+mod request;
 mod server;
-mod upkeep;
 
+use std::convert::Infallible;
 use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -44,15 +49,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs until a signal ends the process, with exit code 0; comes back only with what went wrong.
-fn run(options: &cli::Options) -> Result<std::convert::Infallible, String> {
-    upkeep::heap::set_up();
-    ctrlc::set_handler(|| std::process::exit(0))
-        .map_err(|error| format!("cannot listen for Ctrl+C: {error}"))?;
-    let (listener, address) = server::bind(options.listen)?;
+/// Runs until a signal ends the process; comes back only with what went wrong.
+fn run(options: &cli::Options) -> Result<Infallible, String> {
+    end_by_signal().map_err(|error| format!("cannot listen for Ctrl+C: {error}"))?;
+    let (listener, address) = listener::bind(options.listen)?;
     let log = log::start(address, options.quiet)?;
     let model = model::start(&options.model, log)?;
-    server::serve(&listener, address, &Exposition::of(model))
+    let exposition = Exposition::of(model);
+    listener::serve(
+        &listener,
+        |method, target| server::answer(&exposition, method, target),
+        |code| exposition.count(code),
+    )
+}
+
+/// Lets Ctrl+C, SIGTERM and SIGHUP end the process with exit code 0.
+///
+/// Whoever started it may have had one of them ignored, as `nohup` does. The crate can only set all
+/// three or, as here, none: then what was ignored stays so, and the others end the process as signals do.
+fn end_by_signal() -> Result<(), ctrlc::Error> {
+    match ctrlc::try_set_handler(|| std::process::exit(0)) {
+        Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        set => set,
+    }
 }
 
 fn fail(error: &dyn Display, code: u8) -> ExitCode {

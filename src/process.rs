@@ -9,9 +9,10 @@ pub struct Sample {
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
     pub virtual_bytes: u64,
-    pub threads: u64,
+    /// How much address space it may reserve: the soft limit, `u64::MAX` where there is none.
+    pub max_virtual_bytes: u64,
     pub open_fds: u64,
-    /// How many files it may open: the soft limit.
+    /// How many files it may open: the soft limit, `u64::MAX` where there is none.
     pub max_fds: u64,
     /// When it started, in seconds of Unix time.
     pub start_time_seconds: f64,
@@ -38,6 +39,7 @@ mod procfs {
     /// be opened.
     pub struct Process {
         stat: File,
+        max_virtual_bytes: u64,
         max_fds: u64,
         page_bytes: u64,
         ticks_per_second: f64,
@@ -48,12 +50,11 @@ mod procfs {
         /// `None` where there is no procfs, or one that says less than Linux' own.
         pub fn open() -> Option<Self> {
             let auxiliary = fs::read("/proc/self/auxv").ok()?;
+            let limits = fs::read_to_string("/proc/self/limits").ok()?;
             Some(Process {
                 stat: File::open("/proc/self/stat").ok()?,
-                max_fds: after(
-                    &fs::read_to_string("/proc/self/limits").ok()?,
-                    "Max open files",
-                )?,
+                max_virtual_bytes: limit(&limits, "Max address space")?,
+                max_fds: limit(&limits, "Max open files")?,
                 page_bytes: auxiliary_value(&auxiliary, AT_PAGESZ)? as u64,
                 ticks_per_second: auxiliary_value(&auxiliary, AT_CLKTCK)? as f64,
                 boot_time_seconds: after(&fs::read_to_string("/proc/stat").ok()?, "btime")?,
@@ -70,7 +71,6 @@ mod procfs {
             let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
             let seconds = |ticks: u64| ticks as f64 / self.ticks_per_second;
             let (cpu, start) = (field(14)? + field(15)?, field(22)?);
-            let threads = field(20)?;
             let (virtual_bytes, resident_pages) = (field(23)?, field(24)?);
 
             let open_fds = match fs::read_dir("/proc/self/fd") {
@@ -83,7 +83,7 @@ mod procfs {
                 cpu_seconds: seconds(cpu),
                 resident_bytes: resident_pages * self.page_bytes,
                 virtual_bytes,
-                threads,
+                max_virtual_bytes: self.max_virtual_bytes,
                 open_fds,
                 max_fds: self.max_fds,
                 start_time_seconds: self.boot_time_seconds + seconds(start),
@@ -104,6 +104,13 @@ mod procfs {
             }
         }
         None
+    }
+
+    fn limit(limits: &str, name: &str) -> Option<u64> {
+        match after::<String>(limits, name)?.as_str() {
+            "unlimited" => Some(u64::MAX),
+            limit => limit.parse().ok(),
+        }
     }
 
     /// The first word after `name` at the start of a line.

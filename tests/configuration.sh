@@ -66,6 +66,26 @@ prometheus_scrapes_it() {
 	echo "measured: the page says $expected, Prometheus answers $answer"
 }
 
+# route LABEL...: sets $route, the matchers of the route that an alert with these labels takes.
+route() {
+	tool alertmanager amtool config routes test --tree --verify.receivers=mailbox \
+		--config.file=alertmanager/alertmanager.yml "$@" >"$work/said" 2>&1 || broken "it does not go to the mailbox: $*"
+	route=$(sed -n 's/.*── \(.*\)  receiver: mailbox/\1/p' "$work/said")
+}
+
+alerts_take_their_routes() {
+	for alert in ModelResultHigh ModelMockDown ModelResultStale; do
+		route alertname=$alert instance=localhost:5000
+		[ "$route" = default-route ] || broken "$alert of one model takes the route $route"
+	done
+	for alert in ModelResultHigh ModelResultStale; do
+		route alertname=$alert instance=localhost:5001 class=monitoring-a
+		[ "$route" = '{class!=""}' ] || broken "$alert of a class takes the route $route"
+	done
+	route alertname=ModelMockDown instance=localhost:5001 class=monitoring-a
+	[ "$route" = '{alertname="ModelMockDown"}' ] || broken "ModelMockDown of a class takes the route $route"
+}
+
 # The configurations that the README shows, each in the place that its first line names.
 configurations_of_the_readme() {
 	mkdir -p "$work/readme/blocks"
@@ -116,4 +136,5 @@ run "promtool check config, of the store" tool prometheus promtool check config 
 run "promtool check config, of its sites" tool prometheus promtool check config store/site.yml
 run "promtool test rules" tool prometheus promtool test rules prometheus/tests/model.yml
 run "amtool check-config" tool alertmanager amtool check-config alertmanager/alertmanager.yml
+run "amtool config routes test" alerts_take_their_routes
 run "the README's configurations" configurations_of_the_readme

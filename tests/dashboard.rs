@@ -1,4 +1,4 @@
-//! The dashboard's file against the lab: its times, its red line, and that it shows metrics that exist.
+//! The dashboards' files against the lab: their times, the red line, and that they show metrics that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +10,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// The one that shows one model.
 fn dashboard() -> Value {
     serde_json::from_str(&read("stack/grafana/dashboards/model.json")).unwrap()
+}
+
+/// The one that shows all.
+fn class() -> Value {
+    serde_json::from_str(&read("stack/grafana/dashboards/class.json")).unwrap()
 }
 
 fn panels(dashboard: &Value) -> &Vec<Value> {
@@ -28,14 +34,15 @@ fn expressions(dashboard: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn it_refreshes_every_5_s_and_shows_the_last_15_minutes() {
-    let dashboard = dashboard();
-    assert_eq!(dashboard["refresh"], "5s");
-    assert_eq!(dashboard["time"]["from"], "now-15m");
-    assert_eq!(dashboard["time"]["to"], "now");
-    assert_eq!(dashboard["schemaVersion"], 42);
-    assert_eq!(dashboard["uid"], "modelmock");
-    assert!(dashboard.get("id").is_none(), "Grafana gives the id");
+fn they_refresh_every_5_s_and_show_the_last_15_minutes() {
+    for (dashboard, uid) in [(dashboard(), "modelmock"), (class(), "modelmock-class")] {
+        assert_eq!(dashboard["refresh"], "5s");
+        assert_eq!(dashboard["time"]["from"], "now-15m");
+        assert_eq!(dashboard["time"]["to"], "now");
+        assert_eq!(dashboard["schemaVersion"], 42);
+        assert_eq!(dashboard["uid"], uid);
+        assert!(dashboard.get("id").is_none(), "Grafana gives the id");
+    }
 }
 
 #[test]
@@ -59,19 +66,45 @@ fn its_red_line_is_where_the_rule_fires() {
     assert_eq!(steps.len(), 2);
     assert_eq!(steps[1]["color"], "red");
     assert_eq!(steps[1]["value"].as_f64(), Some(figure));
+    // The class counts the results above it, and marks them in its table.
+    let class = class();
+    let high = format!("> {figure})");
+    assert!(expressions(&class).iter().any(|text| text.contains(&high)));
+    let table = panels(&class).iter().find(|panel| panel["type"] == "table");
+    let marks = table.unwrap()["fieldConfig"]["overrides"].to_string();
+    assert!(marks.contains(&format!(r#"{{"color":"red","value":{figure}}}"#)));
 }
 
 #[test]
-fn its_panels_have_room_and_the_provisioned_data_source() {
+fn its_graph_goes_in_steps_as_a_result_holds_until_the_next() {
+    let dashboard = dashboard();
+    let graph = &panels(&dashboard)[0];
+    let drawn = &graph["fieldConfig"]["defaults"]["custom"]["lineInterpolation"];
+    assert_eq!(drawn, "stepAfter");
+    assert!(graph["description"].as_str().unwrap().contains("steps"));
+}
+
+#[test]
+fn their_panels_have_room_and_the_provisioned_data_source() {
     let source = read("stack/grafana/provisioning/datasources/prometheus.yml");
     let uid = source
         .lines()
         .find_map(|line| line.trim().strip_prefix("uid: "))
         .unwrap();
-    let dashboard = dashboard();
+    // Another store of the same metrics can be chosen for the class; this one is its default.
+    let class = class();
+    let choice = &class["templating"]["list"][0];
+    assert_eq!(choice["name"], "datasource");
+    assert_eq!(choice["current"]["value"], uid);
+    for (dashboard, uid) in [(&dashboard(), uid), (&class, "${datasource}")] {
+        have_room(dashboard, uid);
+    }
+}
+
+fn have_room(dashboard: &Value, uid: &str) {
     let mut ids = BTreeSet::new();
     let mut taken = BTreeSet::new();
-    for panel in panels(&dashboard) {
+    for panel in panels(dashboard) {
         let title = &panel["title"];
         assert!(
             ids.insert(panel["id"].as_u64()),
@@ -111,24 +144,51 @@ fn its_states_are_drawn_by_their_mappings() {
 }
 
 #[test]
-fn its_list_of_models_fits_all_by_itself_and_every_query_heeds_it() {
+fn its_list_picks_one_model_and_every_query_heeds_it() {
     let dashboard = dashboard();
     let list = &dashboard["templating"]["list"][0];
     assert_eq!(list["name"], "instance");
-    assert_eq!(list["allValue"], ".*");
-    assert_eq!(list["current"]["value"][0], "$__all");
+    assert_eq!(
+        (&list["multi"], &list["includeAll"]),
+        (&false.into(), &false.into())
+    );
+    assert!(
+        list["current"].get("value").is_none(),
+        "the first is picked"
+    );
     for expression in expressions(&dashboard) {
         let selectors = expression.matches('{').count();
-        let heeding = expression.matches(r#"instance=~"$instance""#).count();
+        let heeding = expression.matches(r#"instance="$instance""#).count();
         assert_eq!(heeding, selectors, "{expression}");
     }
 }
 
 #[test]
-fn it_shows_metrics_that_exist_one_of_each_type() {
+fn the_class_is_chosen_by_its_label_and_each_model_leads_to_its_own_dashboard() {
+    let class = class();
+    let list = &class["templating"]["list"][1];
+    assert_eq!(list["name"], "class");
+    assert_eq!(list["allValue"], ".*");
+    assert_eq!(list["current"]["value"][0], "$__all");
+    for expression in expressions(&class) {
+        let selectors = expression.matches("{job=").count();
+        let heeding = expression.matches(r#"class=~"$class""#).count();
+        assert_eq!(heeding, selectors, "{expression}");
+    }
+    for kind in ["table", "state-timeline"] {
+        let panel = panels(&class).iter().find(|panel| panel["type"] == kind);
+        let fields = panel.unwrap()["fieldConfig"].to_string();
+        assert!(fields.contains("/d/modelmock?var-instance=${"), "{kind}");
+    }
+}
+
+#[test]
+fn they_show_metrics_that_exist_one_of_each_type() {
     let page = read("tests/page.prom");
     let dashboard = dashboard();
-    let expressions = expressions(&dashboard).join("\n");
+    let class = class();
+    let all = [expressions(&dashboard), expressions(&class)].concat();
+    let expressions = all.join("\n");
     let names = expressions.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     for name in names.filter(|name| name.starts_with("model_") && *name != "model_mock") {
         assert!(

@@ -180,13 +180,13 @@ start_model() {
 	address=$(sed -n 's|.*http://\([^/]*\)/.*|\1|p' "$work/first")
 }
 
-# free_port: one that nothing listens on.
+# free_port [FROM]: one that nothing listens on.
 free_port() {
-	port=19090
-	while listens $port; do
+	port=${1:-19090}
+	while listens "$port"; do
 		port=$((port + 1))
 	done
-	echo $port
+	echo "$port"
 }
 
 # container ARGUMENT...: docker run, of a container that ends with the tests.
