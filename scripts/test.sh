@@ -42,16 +42,16 @@ wanted() {
 
 # shellcheck disable=SC2086 # the names are words, here and below
 for kind in $(wanted $first); do
-	tests_of "$kind"
+	(tests_of "$kind")
 done
 # shellcheck disable=SC2086
 for kind in $(wanted $beside); do
-	tests_of "$kind" >"$top/$kind.said" 2>&1 &
+	(tests_of "$kind") >"$top/$kind.said" 2>&1 &
 	echo "$! $kind" >>"$top/beside"
 done
 # shellcheck disable=SC2086
 for kind in $(wanted $rest); do
-	tests_of "$kind"
+	(tests_of "$kind")
 done
 while read -r pid kind; do
 	wait "$pid"
@@ -60,7 +60,7 @@ done <"$top/beside"
 rm -f "$top/beside"
 # shellcheck disable=SC2086
 for kind in $(wanted $last) $(echo "$asked" | grep -o limit); do
-	tests_of "$kind"
+	(tests_of "$kind")
 done
 
 count() {

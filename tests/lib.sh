@@ -41,8 +41,9 @@ end_trees() {
 	done
 }
 
-# tests_of KIND: runs the file of that name, with a folder of its own for what its tests leave.
-tests_of() (
+# tests_of KIND: runs the file of that name, with a folder of its own for what its tests leave. To be
+# called in a shell of its own.
+tests_of() {
 	trap - EXIT
 	work=$top/$1
 	output=$work/output
@@ -50,7 +51,7 @@ tests_of() (
 	cd "$root" || exit
 	# shellcheck source=/dev/null
 	. "$root/tests/$1.sh"
-)
+}
 
 # at_the_end COMMAND: a line of shell that is run when all ends, however it ends.
 at_the_end() {
