@@ -460,6 +460,8 @@ a_dashboard_of_ones_own_is_found() {
 }
 
 the_readme_resets_the_password() {
+	model
+	within 20 "that all is well" "$check" grafana
 	# shellcheck disable=SC2016 # the marks are the README's
 	command=$(sed -n 's/.*`\(docker compose [^`]*reset-admin-password [^`]*\)`.*/\1/p' "$root/README.md")
 	[ -n "$command" ] || broken "the README has no such line"
