@@ -62,7 +62,7 @@ up() {
 		"jsonData": {"httpMethod": "POST", "prometheusType": "Prometheus", "timeInterval": "5s"}
 	}' "$grafana/api/datasources")
 	[ "$code" = 200 ] || die "Grafana does not take the store as a data source (HTTP $code): is the password in $env_file right?"
-	echo "Grafana has the data source Store: choose it at the top of a dashboard."
+	echo "Grafana has the data source Store: choose it at the top of the dashboard of the class."
 }
 
 down() {

@@ -1,17 +1,4 @@
 # shellcheck shell=sh disable=SC2154
-# The code: its form, and cargo's own tests, which drive the built exporter.
+# Cargo's own tests, which drive the built exporter.
 
-is_formatted() {
-	cargo fmt --version >/dev/null 2>&1 || lacks "there is no cargo fmt: install rustfmt (Debian: rustfmt; rustup: rustup component add rustfmt)"
-	cargo fmt --check
-}
-
-clippy_finds_nothing() {
-	cargo clippy --version >/dev/null 2>&1 || lacks "there is no cargo clippy: install clippy (Debian: rust-clippy; rustup: rustup component add clippy)"
-	cargo clippy --quiet --all-targets --locked -- -D warnings
-}
-
-run "format" is_formatted
-run "clippy, warnings as errors" clippy_finds_nothing
-run "release build" cargo build --release --locked
 run "cargo test" cargo test --quiet --release --locked -- --nocapture

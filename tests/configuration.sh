@@ -5,7 +5,8 @@ stack=$root/stack
 
 compose_file_is_valid() {
 	docker compose version >/dev/null 2>&1 || lacks "there is no docker compose: install Docker (the README says how)"
-	GRAFANA_PASSWORD=none docker compose -f "$stack/compose.yaml" config --quiet
+	GRAFANA_PASSWORD=none docker compose -f "$stack/compose.yaml" config --quiet || exit
+	docker compose -f "$stack/store/compose.yaml" config --quiet
 }
 
 # Grafana publishes full versions only, and any shorter tag means another program next month.
@@ -108,6 +109,10 @@ configurations_of_the_readme() {
 			} >"$stack/alertmanager.yml"
 			tool alertmanager amtool check-config alertmanager.yml || exit
 			;;
+		"# prometheus.yml: in the place of alerting")
+			sed '/^alerting:/,/^$/d' "$root/stack/prometheus/prometheus.yml" | cat - "$block" >"$stack/prometheus/prometheus.yml"
+			tool prometheus promtool check config prometheus/prometheus.yml || exit
+			;;
 		"# prometheus.yml"*)
 			cat "$root/stack/prometheus/prometheus.yml" "$block" >"$stack/prometheus/prometheus.yml"
 			tool prometheus promtool check config prometheus/prometheus.yml || exit
@@ -127,6 +132,8 @@ run "a real Prometheus scrapes the exporter" prometheus_scrapes_it
 run "docker compose config" compose_file_is_valid
 run "every image is pinned, and named alike everywhere" images_are_pinned
 run "promtool check config" tool prometheus promtool check config prometheus/prometheus.yml
+run "promtool check config, of the store" tool prometheus promtool check config store/store.yml
+run "promtool check config, of its sites" tool prometheus promtool check config store/site.yml
 run "promtool test rules" tool prometheus promtool test rules prometheus/tests/model.yml
 run "amtool check-config" tool alertmanager amtool check-config alertmanager/alertmanager.yml
 run "amtool config routes test" alerts_take_their_routes

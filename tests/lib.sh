@@ -7,8 +7,9 @@
 
 # Containers mount files from here, and only what lies in the project is shared with every engine.
 mkdir -p "$root/target"
-work=$(mktemp -d "$root/target/tests.XXXXXX") || exit
-output=$work/output
+top=$(mktemp -d "$root/target/tests.XXXXXX") || exit
+: >"$top/results"
+: >"$top/beside"
 modelmock=$root/target/release/modelmock
 
 trap clean_up EXIT
@@ -18,17 +19,42 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 clean_up() {
-	stop_all
+	trap '' HUP INT TERM
+	# shellcheck disable=SC2046 # process IDs are words
+	end_trees $(cut -d' ' -f1 "$top/beside")
+	for pids in "$top"/*/pids; do
+		work=${pids%/pids} && stop_all
+	done
 	# shellcheck disable=SC2046 # IDs are words
 	set -- $(docker ps -aq --filter "label=modelmock.tests=$$" 2>/dev/null)
 	[ $# -eq 0 ] || docker rm -f "$@" >/dev/null 2>&1
-	[ ! -e "$work/clean_up" ] || sh "$work/clean_up" >/dev/null 2>&1
-	rm -rf "$work"
+	[ ! -e "$top/clean_up" ] || sh "$top/clean_up" >/dev/null 2>&1
+	rm -rf "$top"
 }
+
+# end_trees PID...: ends them with all that they started, as a shell does not pass a signal on.
+end_trees() {
+	for parent in "$@"; do
+		kill "$parent" 2>/dev/null
+		# shellcheck disable=SC2046
+		end_trees $(ps -A -o pid= -o ppid= 2>/dev/null | awk -v parent="$parent" '$2 == parent { print $1 }')
+	done
+}
+
+# tests_of KIND: runs the file of that name, with a folder of its own for what its tests leave.
+tests_of() (
+	trap - EXIT
+	work=$top/$1
+	output=$work/output
+	mkdir "$work"
+	cd "$root" || exit
+	# shellcheck source=/dev/null
+	. "$root/tests/$1.sh"
+)
 
 # at_the_end COMMAND: a line of shell that is run when all ends, however it ends.
 at_the_end() {
-	echo "$1" >>"$work/clean_up"
+	echo "$1" >>"$top/clean_up"
 }
 
 # start COMMAND...: starts it in the background until its test ends, and sets $pid.
@@ -76,15 +102,15 @@ run() {
 	took=$(($(date +%s) - begun))
 	case $code in
 	0)
-		echo "ok    $name ($took s)" | tee -a "$work/results"
+		echo "ok    $name ($took s)" | tee -a "$top/results"
 		grep -Eo '^ok .*|measured: .*' "$output" | sed 's/^/      /'
 		sed -n 's/.*left out: //p' "$output" | while read -r left_out; do
-			echo "skip  $name: $left_out" | tee -a "$work/results"
+			echo "skip  $name: $left_out" | tee -a "$top/results"
 		done
 		;;
 	3) skip "$name" "$(tail -n 1 "$output")" ;;
 	*)
-		echo "FAIL  $name ($took s); it said:" | tee -a "$work/results"
+		echo "FAIL  $name ($took s); it said:" | tee -a "$top/results"
 		tail -n 60 "$output" | sed 's/^/      /'
 		;;
 	esac
@@ -97,12 +123,12 @@ skip() {
 		echo "FAIL  $1: skipped, which CI may not: $2"
 	else
 		echo "skip  $1: $2"
-	fi | tee -a "$work/results"
+	fi | tee -a "$top/results"
 }
 
 # leave_out NAME WHY: what cannot be had everywhere, not even in CI, such as an image.
 leave_out() {
-	echo "skip  $1: $2" | tee -a "$work/results"
+	echo "skip  $1: $2" | tee -a "$top/results"
 }
 
 # lacks WHAT: ends a test that cannot run on this machine; says what to install.

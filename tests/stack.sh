@@ -21,6 +21,8 @@ step() {
 
 can_run() {
 	(require_docker) || exit 3
+	! get http://localhost:5000/metrics 2>/dev/null | grep -q '^modelmock_build_info' ||
+		lacks "a model runs on port 5000: stop it with Ctrl+C, then test again"
 	for port in 5000 9090 9093 9094 1025 8025 3000; do
 		! listens $port || lacks "port $port is taken: stop what uses it (a stack of yours: scripts/down.sh), then test again"
 	done
