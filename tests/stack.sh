@@ -461,7 +461,18 @@ a_dashboard_of_ones_own_is_found() {
 	says "ok    a dashboard of your own, with a red line: Third"
 }
 
+# Whoever opens Connections lets Grafana's server ask for the list of all plugins.
+grafana_asks_nobody() {
+	password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$lab/stack/.env")
+	curl -s --noproxy '*' -u "admin:$password" -o /dev/null -w '%{http_code}\n' http://localhost:3000/api/gnet/plugins >"$work/said"
+	says 502
+	docker logs "$(container_of grafana)" 2>&1 | grep "Proxy request failed" >"$work/said"
+	says "dial tcp 127.0.0.1:9: connect: connection refused"
+}
+
 the_readme_resets_the_password() {
+	model
+	within 20 "that all is well" "$check" grafana
 	# shellcheck disable=SC2016 # the marks are the README's
 	command=$(sed -n 's/.*`\(docker compose [^`]*reset-admin-password [^`]*\)`.*/\1/p' "$root/README.md")
 	[ -n "$command" ] || broken "the README has no such line"
@@ -518,6 +529,7 @@ step "check.sh waits by the clock, and not for what is not there" no_check_waits
 case " $services " in
 *" grafana "*)
 	step "check.sh --own tells what a dashboard of one's own lacks, and where to set it" a_dashboard_of_ones_own_is_found
+	step "Grafana asks nobody for the list of plugins" grafana_asks_nobody
 	step "the README's line for a forgotten password works as it stands" the_readme_resets_the_password
 	;;
 esac
