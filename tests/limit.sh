@@ -21,7 +21,7 @@ measure() {
 	END
 	awk -v n="$1" -v address="$address" 'BEGIN { for (i = 1; i <= n; i++) printf "- targets: [\"%s\"]\n  labels: {n: \"%d\"}\n", address, i }' >"$work/limit/targets.yml"
 	chmod -R a+rX "$work"
-	container -d --name "$name" --network host --memory $limit_memory --memory-swap $limit_memory -v "$work/limit:/etc/prometheus:ro" "$(image prom/prometheus)" \
+	container -d --name "$name" --network host --memory "$limit_memory" --memory-swap "$limit_memory" -v "$work/limit:/etc/prometheus:ro" "$(image prom/prometheus)" \
 		--config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus --web.listen-address="127.0.0.1:$port"
 	sleep 60
 	memory=$(docker stats --no-stream --format '{{.MemUsage}}, {{.CPUPerc}} of a core' "$name")
@@ -35,5 +35,5 @@ measure() {
 
 (require_docker) || exit
 for targets in ${LIMIT_TARGETS-250 500 1000 2000 4000 8000}; do
-	run "$targets exporters each 5 s" measure $targets || exit
+	run "$targets exporters each 5 s" measure "$targets" || exit
 done
