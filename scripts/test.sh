@@ -9,7 +9,7 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-kinds="code cost configuration scripts accidents class kit store stack"
+kinds="code cost configuration scripts accidents class kit store stack walk"
 
 case ${1-} in
 -h | --help)

@@ -16,7 +16,7 @@ private_memory() {
 	for _ in 1 2 3; do
 		works get -o /dev/null "http://$address/metrics"
 	done
-	sleep 6
+	sleep 1
 	grep -E '^Rss(Anon|File)' "/proc/$pid/status" | sed 's/^/measured: /'
 	# What is its own; the rest are pages of files, the C library's too, which differ from system to
 	# system (2.3 to 3.1 MiB were seen in all). Seen were 0.3 MiB.

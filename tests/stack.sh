@@ -21,6 +21,8 @@ step() {
 
 can_run() {
 	(require_docker) || exit 3
+	! get http://localhost:5000/metrics 2>/dev/null | grep -q '^modelmock_build_info' ||
+		lacks "a model runs on port 5000: stop it with Ctrl+C, then test again"
 	for port in 5000 9090 9093 9094 1025 8025 3000; do
 		! listens $port || lacks "port $port is taken: stop what uses it (a stack of yours: scripts/down.sh), then test again"
 	done
@@ -307,7 +309,7 @@ targets_are_told() {
 	printf -- '- targets: ["localhost:5001"]\n   labels:\n' | put "$class"
 	within 10 "the file that is no YAML" says_of_targets "Prometheus cannot read targets/class.yml"
 	echo '- targets: ["localhost:5001", "localhost:5002"]' | put "$class"
-	within 20 "two targets that are down" says_of_targets "1 of 3 up"
+	within 20 "two targets that are down" says_of_targets "1 of 3 up (Get"
 	says "connection refused"
 	put "$class" <"$work/class"
 	within 10 "that they are gone" says_of_targets "1 of 1 up"
@@ -355,13 +357,10 @@ the_threshold_is_found() {
 }
 
 a_silence_is_told() {
-	model --value 0.95
-	works "$check" --alert
-	stop "$pid"
 	model --value 0.5
 	within 45 "the mail of the end" all_resolved
-	end=$(($(date +%Y) + 1))
-	get -H 'Content-Type: application/json' -d '{"matchers": [{"name": "instance", "value": "localhost:5000", "isRegex": false}], "startsAt": "2001-01-01T00:00:00Z", "endsAt": "'$end'-01-01T00:00:00Z", "createdBy": "test", "comment": "test"}' \
+	has_mail "FIRING ModelResultHigh" || broken "there is no older mail"
+	get -H 'Content-Type: application/json' -d '{"matchers": [{"name": "instance", "value": "localhost:5000", "isRegex": false}], "startsAt": "2001-01-01T00:00:00Z", "endsAt": "2999-01-01T00:00:00Z", "createdBy": "test", "comment": "test"}' \
 		http://localhost:9093/api/v2/silences >"$work/said"
 	silence=$(sed 's/.*"silenceID":"\([^"]*\)".*/\1/' "$work/said")
 	stop "$pid"
@@ -370,9 +369,6 @@ a_silence_is_told() {
 	says "expire the silence: http://localhost:9093/#/silences/$silence"
 	get -X DELETE "http://localhost:9093/api/v2/silence/$silence"
 	works "$check" --alert
-	stop "$pid"
-	model --value 0.5
-	within 45 "the mail of the end" all_resolved
 }
 
 # Prometheus was away while the alert fired: Alertmanager takes it for the one that it has mailed.
@@ -424,7 +420,7 @@ notifications_are_told() {
 	said_of_notifications "none was sent yet" || broken "it should say that none was sent"
 	says "open  "
 	send_alert First
-	within 30 "the failure" said_of_notifications "failed"
+	within 30 "the failure" said_of_notifications "since Alertmanager started"
 	says "FAIL"
 	works "$up" mailpit
 	within 30 "the mail" has_mail "FIRING First"
@@ -434,6 +430,35 @@ notifications_are_told() {
 	within 10 "the next mail" has_mail "FIRING Second"
 	within 10 "that all is well again" said_of_notifications "sent since the last failure"
 	works "$down" --volumes
+}
+
+# save_dashboard TITLE REFRESH MAX THRESHOLD STYLE: as somebody who clicked it together does.
+save_dashboard() {
+	cat >"$work/dashboard.json" <<-EOF
+		{"overwrite": true, "dashboard": {"title": "$1", "refresh": "$2", "time": {"from": "now-15m", "to": "now"}, "panels": [
+		{"type": "timeseries", "title": "New panel", "targets": [{"refId": "A", "expr": "model_result", "datasource": {"type": "prometheus", "uid": "prometheus"}}],
+		"fieldConfig": {"overrides": [], "defaults": {"min": 0, $3 "custom": {"thresholdsStyle": {"mode": "$5"}},
+		"thresholds": {"mode": "absolute", "steps": [{"color": "green", "value": 0}, {"color": "red", "value": $4}]}}}}]}}
+	EOF
+	password=$(sed -n 's/^GRAFANA_PASSWORD=//p' "$lab/stack/.env")
+	works get -u "admin:$password" -H 'Content-Type: application/json' -d @"$work/dashboard.json" http://localhost:3000/api/dashboards/db
+}
+
+a_dashboard_of_ones_own_is_found() {
+	fails "there is none" "$check" --own
+	save_dashboard First "" "" 80 off
+	fails "First, panel New panel: refresh is not 5s" "$check" --own
+	says "Max is not 1 (Standard options)"
+	says "no red threshold at 0.9 (Thresholds)"
+	says "Show thresholds: As lines"
+	says_not "Min is not"
+	# It speaks of the one that lacks least.
+	save_dashboard Second 5s '"max": 1,' 0.9 off
+	fails "Second, panel New panel: the threshold is not shown as a line" "$check" --own
+	says_not "refresh"
+	save_dashboard Third 5s '"max": 1,' 0.9 line
+	works "$check" --own
+	says "ok    a dashboard of your own, with a red line: Third"
 }
 
 the_readme_resets_the_password() {
@@ -491,7 +516,10 @@ step "check.sh --alert tells of a silence, though an older mail is there" a_sile
 step "check.sh --alert tells what to do where Alertmanager remembers the alert" a_remembered_alert_is_told
 step "check.sh waits by the clock, and not for what is not there" no_check_waits_in_vain
 case " $services " in
-*" grafana "*) step "the README's line for a forgotten password works as it stands" the_readme_resets_the_password ;;
+*" grafana "*)
+	step "check.sh --own tells what a dashboard of one's own lacks, and where to set it" a_dashboard_of_ones_own_is_found
+	step "the README's line for a forgotten password works as it stands" the_readme_resets_the_password
+	;;
 esac
 step "down.sh --volumes leaves nothing: no container, no volume, no port, no password" down_with_volumes_leaves_nothing
 step "check.sh tells that no notification was sent, that one failed, and that the next arrived" notifications_are_told

@@ -185,7 +185,7 @@ class Walk:
 def prometheus(walk, model):
     walk.section("Prometheus")
     page = walk.page
-    page.set_viewport_size({"width": 1000, "height": 800})
+    page.set_viewport_size({"width": 1000, "height": 900})
     model.start()
     page.goto(PROMETHEUS)
     walk.press("Status", "Service discovery")
@@ -212,7 +212,7 @@ def prometheus(walk, model):
     page.goto(PROMETHEUS + "/query?g0.expr=model_result&g0.tab=graph&g0.range_input=5m")
     walk.find("Graph")
     page.wait_for_selector(".uplot")
-    walk.picture("query-graph", height=740)
+    walk.picture("query-graph", height=850)
 
 
 def grafana(walk, password):
@@ -281,13 +281,13 @@ def grafana(walk, password):
     if seen != {"refresh": "5s", "time": "now-15m", "min": 0, "max": 1, "threshold": red, "shown": "line"}:
         raise Failed(f"Grafana: the dashboard Mine was saved with {seen}")
     page.wait_for_timeout(6000)
-    walk.picture("own-dashboard", left=300, top=40, height=460)
+    walk.picture("own-dashboard", left=300, top=40, height=420)
 
     page.set_viewport_size({"width": 1280, "height": 1260})
     page.goto(GRAFANA + "/d/modelmock?kiosk")
     page.wait_for_selector(".uplot")
     page.wait_for_timeout(6000)
-    walk.picture("dashboard")
+    walk.picture("dashboard", height=1130)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(GRAFANA + "/d/modelmock")
     walk.find("Edit")
@@ -312,7 +312,7 @@ def high_fires():
 def alertmanager(walk, model):
     walk.section("Alertmanager")
     page = walk.page
-    page.set_viewport_size({"width": 1000, "height": 760})
+    page.set_viewport_size({"width": 1000, "height": 860})
     model.start("--value", "0.5")
     until(60, "Alertmanager: the alert of before does not end", lambda: not high_fires())
     before = mails()
@@ -324,11 +324,11 @@ def alertmanager(walk, model):
     walk.find("FIRING (1)")
     page.get_by_text("ModelResultHigh", exact=True).first.click()
     walk.sees('instance="localhost:5000"')
-    walk.picture("alert-firing", height=560)
+    walk.picture("alert-firing", height=700)
     page.goto(ALERTMANAGER)
     walk.press("Expand all groups")
-    walk.sees("ModelResultHigh")
-    walk.picture("alertmanager", height=420)
+    walk.sees('severity="warning"')
+    walk.picture("alertmanager", height=500)
     page.goto(MAILPIT)
     page.get_by_text("FIRING ModelResultHigh").first.click()
     walk.sees("is firing")
@@ -341,7 +341,8 @@ def alertmanager(walk, model):
     walk.fill("Creator", "me")
     walk.fill("Comment", "trying it out")
     page.wait_for_timeout(500)
-    walk.picture("silence", height=560)
+    page.evaluate("scrollTo(0, 0)")
+    walk.picture("silence")
     walk.press("Create")
     page.goto(ALERTMANAGER)
     walk.press("Alerts")
