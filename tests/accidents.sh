@@ -27,7 +27,9 @@ pull*)
 "inspect"*) echo running ;;
 esac
 EOF
-chmod +x "$work/bin/docker"
+# Nothing listens on this machine.
+printf '#!/bin/sh\nexit 7\n' >"$work/bin/curl"
+chmod +x "$work/bin/docker" "$work/bin/curl"
 export CALLS="$work/calls"
 
 # accident KIND WORDS SCRIPT ARGUMENT...: how it ends where the stand-in does what the kind says.

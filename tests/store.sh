@@ -3,7 +3,7 @@
 # does not is known. It works on a copy with ports of its own, where a scrape is due each second. The
 # steps build on each other.
 
-COMPOSE_PROJECT_NAME="modelmock-test"
+COMPOSE_PROJECT_NAME="modelmock-test-sites"
 export COMPOSE_PROJECT_NAME
 lab=$work/lab
 store_sh=$lab/scripts/store.sh
