@@ -8,16 +8,12 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-<<<<<<< HEAD
 # The build comes first, and what is measured wants the machine for itself. What mostly waits does so
 # beside the rest; what comes last needs the ports that the stack had.
 first="build cost"
 beside="stack class store kit accidents"
 rest="code configuration scripts"
 last="walk"
-=======
-kinds="code cost configuration scripts accidents class kit store stack walk"
->>>>>>> kit2
 
 case ${1-} in
 -h | --help)

@@ -38,10 +38,6 @@ measure() {
 }
 
 (require_docker) || exit
-<<<<<<< HEAD
-for targets in ${LIMIT_TARGETS-250 500 1000 2000 4000 8000}; do
-=======
 for targets in ${LIMIT_TARGETS-2000 4000 6000}; do
->>>>>>> kit2
 	run "$targets exporters each 5 s" measure "$targets" || exit
 done
