@@ -170,7 +170,7 @@ class Walk:
         self.page.keyboard.press("Escape")
 
     def picture(self, name, left=0, top=0, width=None, height=None):
-        """Takes the picture that the README shows, in 256 colours, which is a third of the bytes."""
+        """Takes the picture that the README shows, in 256 colours, as such pages have few."""
         size = self.page.viewport_size
         clip = {"x": left, "y": top, "width": width or size["width"] - left, "height": height or size["height"] - top}
         self.page.mouse.move(0, 0)
