@@ -697,12 +697,9 @@ in_alertmanager() {
 	[ -n "$(echo "$held" | value 0.startsAt)" ]
 }
 
-# has_mail: whether one of the latest mails about the model tells of the firing since $start.
+# has_mail: whether a mail tells of the model's firing since $start.
 has_mail() {
-	for id in $(mails "$mailpit" "FIRING ModelResultHigh at $instance:" | head -n 5); do
-		get "$mailpit/api/v1/message/$id" 2>/dev/null | grep -qF "Since $start" && return
-	done
-	return 1
+	mails "$mailpit" "FIRING ModelResultHigh at $instance since ${start#* } UTC:" | grep -q .
 }
 
 check_alert() {

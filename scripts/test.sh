@@ -46,6 +46,11 @@ for kind in $(wanted $first); do
 done
 # shellcheck disable=SC2086
 for kind in $(wanted $beside); do
+	if [ "${CI-}" = true ]; then
+		# There is time there, and what is tested by itself fails for a reason of its own.
+		(tests_of "$kind")
+		continue
+	fi
 	(tests_of "$kind") >"$top/$kind.said" 2>&1 &
 	echo "$! $kind" >>"$top/beside"
 done

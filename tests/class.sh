@@ -20,7 +20,7 @@ start_service() {
 start_services() {
 	docker version >/dev/null 2>&1 || lacks "Docker's engine does not run here: install Docker (the README says how)"
 	rm -rf "$class"
-	mkdir -p "$class"
+	mkdir -p "$class/mail"
 	cp -R "$root/stack/prometheus" "$root/stack/alertmanager" "$class"
 	cp "$2" "$class/prometheus/targets/class.yml"
 	smtp=$(free_port 29090)
@@ -31,7 +31,8 @@ start_services() {
 	sed "s/127.0.0.1:1025/127.0.0.1:$smtp/" "$root/stack/alertmanager/alertmanager.yml" >"$class/alertmanager/alertmanager.yml"
 	chmod -R a+rX "$work"
 	start_service Mailpit axllent/mailpit "http://127.0.0.1:$inbox/readyz" --tmpfs /tmp \
-		-e MP_SMTP_BIND_ADDR="127.0.0.1:$smtp" -e MP_UI_BIND_ADDR="127.0.0.1:$inbox" -e MP_DISABLE_VERSION_CHECK=true "$(image axllent/mailpit)"
+		-e MP_SMTP_BIND_ADDR="127.0.0.1:$smtp" -e MP_UI_BIND_ADDR="127.0.0.1:$inbox" -e MP_DISABLE_VERSION_CHECK=true \
+		-e MP_DATABASE=/mail/all -v "$class/mail:/mail" "$(image axllent/mailpit)"
 	start_service Alertmanager prom/alertmanager "http://127.0.0.1:$alerts/-/ready" \
 		-v "$class/alertmanager:/etc/alertmanager:ro" "$(image prom/alertmanager)" --config.file=/etc/alertmanager/alertmanager.yml \
 		--storage.path=/alertmanager --web.listen-address="127.0.0.1:$alerts" --cluster.listen-address=
@@ -101,7 +102,8 @@ is_mailed() {
 	for id in $(mails "http://127.0.0.1:$inbox" "FIRING ModelMockDown in class class: "); do
 		get "http://127.0.0.1:$inbox/api/v1/message/$id" 2>/dev/null | grep -qF "ModelMockDown at $1 is firing" && return
 	done
-	return 1
+	# What stands in for Mailpit where there is no registry keeps its mails as plain text.
+	grep -aqs "ModelMockDown at $1 is firing" "$class/mail/all"
 }
 
 # kill_model N: the Nth, until it is mailed that it is down.
@@ -134,7 +136,7 @@ a_class_is_shown_and_mailed_together() {
 /g' | sed -n '2,$s/",".*//p' >"$work/said"
 	cat "$work/said"
 	at_most 8 "$(mailed "")" "mails in the first two minutes of 30 random models"
-	says "FIRING ModelMockDown at 127.0.0.1:9: Prometheus cannot scrape the model (up is 0)"
+	grep -q "^FIRING ModelMockDown at 127.0.0.1:9 since [0-9:]* UTC: Prometheus cannot scrape the model (up is 0)" "$work/said" || broken "the one of no class has no mail"
 	grep -q "^FIRING ModelResultHigh in class class: [0-9]* firing" "$work/said" || broken "no mail lists the high results"
 }
 

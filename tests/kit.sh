@@ -39,7 +39,7 @@ can_run() {
 
 an_interrupted_kit_is_none() {
 	start scripts/kit.sh mailpit >"$work/said" 2>&1
-	within 30 "the first image" grep -q "packed" "$work/said"
+	within 120 "the first image" grep -q "packed" "$work/said"
 	stop "$pid"
 	[ -z "$(ls -A target/kit)" ] || broken "it leaves $(ls -A target/kit)"
 }

@@ -10,6 +10,7 @@ mkdir -p "$root/target"
 top=$(mktemp -d "$root/target/tests.XXXXXX") || exit
 : >"$top/results"
 : >"$top/beside"
+: >"$top/clean_up"
 modelmock=$root/target/release/modelmock
 
 trap clean_up EXIT
@@ -28,7 +29,9 @@ clean_up() {
 	# shellcheck disable=SC2046 # IDs are words
 	set -- $(docker ps -aq --filter "label=modelmock.tests=$$" 2>/dev/null)
 	[ $# -eq 0 ] || docker rm -f "$@" >/dev/null 2>&1
-	[ ! -e "$top/clean_up" ] || sh "$top/clean_up" >/dev/null 2>&1
+	while read -r line; do
+		sh -c "$line" >/dev/null 2>&1 </dev/null
+	done <"$top/clean_up"
 	rm -rf "$top"
 }
 
@@ -53,7 +56,7 @@ tests_of() {
 	. "$root/tests/$1.sh"
 }
 
-# at_the_end COMMAND: a line of shell that is run when all ends, however it ends.
+# at_the_end COMMAND: a line of shell that is run by itself when all ends, however it ends.
 at_the_end() {
 	echo "$1" >>"$top/clean_up"
 }

@@ -34,7 +34,7 @@ make_lab() {
 	rm -f "$lab"/stack/.env* "$lab"/stack/.applied-*
 	last=23000
 	: >"$work/ports"
-	for old in 19090 19091 19092 5001 5002 3000; do
+	for old in 19090 19091 19092 5001 5002 3000 9093; do
 		next_port
 		echo "s/$old/$last/g" >>"$work/ports"
 		eval "port_$old=$last"
