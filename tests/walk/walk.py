@@ -160,6 +160,11 @@ class Walk:
         shown = lambda: text in self.page.inner_text("body")
         until(seconds, f"{self.step}: the page does not show '{text}'", shown)
 
+    def matches(self, pattern):
+        """Waits until what the page shows has what the pattern says."""
+        shown = lambda: re.search(pattern, self.page.inner_text("body"))
+        until(PATIENCE, f"{self.step}: the page does not show {pattern}", shown)
+
     def query(self, expression):
         """Types into the field for PromQL, and runs it."""
         self.page.locator(".monaco-editor, .cm-content").first.click()
@@ -206,12 +211,16 @@ def prometheus(walk, model):
     walk.press("Query")
     walk.query("model_result")
     walk.press("Execute", "Table")
-    walk.sees('model_result{instance="localhost:5000", job="model_mock"}')
+    walk.matches(r'model_result\{instance="localhost:5000", job="model_mock"\}\s+(0(\.\d+)?|1)\s')
     walk.picture("query-table", height=310)
-    page.goto(PROMETHEUS + "/query?g0.expr=model_result&g0.tab=graph&g0.range_input=5m")
-    walk.find("Graph")
+    walk.press("Graph")
     page.wait_for_selector(".uplot")
-    walk.picture("query-graph", height=850)
+    page.goto(PROMETHEUS + "/query?g0.expr=model_result&g0.tab=graph&g0.range_input=5m")
+    page.wait_for_selector(".uplot")
+    walk.picture("query-graph", height=890)
+    times = [float(time) for time, _ in get(PROMETHEUS + "/api/v1/query?query=model_result[5m]")["data"]["result"][0]["values"]]
+    if max(later - earlier for earlier, later in zip(times, times[1:])) < 15:
+        raise Failed("Prometheus: there is no gap where the model was away")
 
 
 def grafana(walk, password):
@@ -236,7 +245,7 @@ def grafana(walk, password):
     page.keyboard.press("Shift+Enter")
     page.wait_for_selector(".uplot")
     page.wait_for_timeout(2000)
-    walk.picture("explore", left=300, top=80)
+    walk.picture("explore", left=300, top=40)
 
     walk.press("Dashboards")
     walk.press("New", within=page.locator("#pageContent"))
@@ -300,7 +309,9 @@ def own_dashboard(password):
 
 def mails(state="FIRING"):
     messages = get(MAILPIT + "/api/v1/messages?limit=500")["messages"]
-    return [m["ID"] for m in messages if m["Subject"].startswith(f"{state} ModelResultHigh at localhost:5000")]
+    # Of an alert that is over, the mail says what it was.
+    beginning = {"FIRING": "FIRING ModelResultHigh at localhost:5000 since ", "RESOLVED": "RESOLVED ModelResultHigh at localhost:5000, was: "}
+    return [m["ID"] for m in messages if m["Subject"].startswith(beginning[state])]
 
 
 def high_fires():
@@ -330,7 +341,7 @@ def alertmanager(walk, model):
     walk.picture("alertmanager", height=500)
     page.goto(MAILPIT)
     page.get_by_text("FIRING ModelResultHigh").first.click()
-    walk.sees("is firing")
+    walk.matches(r"FIRING ModelResultHigh at localhost:5000 since [\d:]+ UTC: the result of the model is 0\.95, above 0\.9")
     walk.picture("mail", height=480)
 
     page.goto(ALERTMANAGER)
@@ -340,8 +351,10 @@ def alertmanager(walk, model):
     walk.fill("Creator", "me")
     walk.fill("Comment", "trying it out")
     page.wait_for_timeout(500)
+    page.set_viewport_size({"width": 1000, "height": 1040})
     page.evaluate("scrollTo(0, 0)")
     walk.picture("silence")
+    page.set_viewport_size({"width": 1000, "height": 860})
     walk.press("Create")
     page.goto(ALERTMANAGER)
     walk.press("Alerts")
