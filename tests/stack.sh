@@ -138,7 +138,9 @@ another_network_is_named() {
 
 an_interrupted_start_leaves_nothing() {
 	start "$up" prometheus mailpit >"$work/said" 2>&1
-	sleep 1
+	until grep -q "Creating" "$work/said" || has_ended "$pid"; do
+		sleep 0.1
+	done
 	stop "$pid"
 	says "interrupted"
 	[ -z "$(docker ps -aq --filter label=com.docker.compose.project=$COMPOSE_PROJECT_NAME)" ] || broken "a container is left"
