@@ -645,7 +645,7 @@ check_own() {
 	name=$(echo "$best" | cut -f 2)
 	missing=$(echo "$best" | cut -f 3)
 	if [ -z "$best" ]; then
-		fail "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 6.3"
+		fail "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 5.3"
 	elif [ "$missing" = nothing ]; then
 		ok "$criterion" "$name, $grafana/d/$(echo "$best" | cut -f 4)"
 	else

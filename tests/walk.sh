@@ -28,7 +28,7 @@ walk() {
 	works "$lab/scripts/check.sh" --own
 }
 
-# png_size FILE: its width in pixels, which stands in bytes 17 to 20.
+# png_width FILE: its width in pixels, which stands in bytes 17 to 20.
 png_width() {
 	od -An -tu1 -j16 -N4 "$1" | awk '{ print (($1 * 256 + $2) * 256 + $3) * 256 + $4 }'
 }
