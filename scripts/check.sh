@@ -524,15 +524,20 @@ check_mailpit() {
 	ok "Mailpit is ready" "$(get "$mailpit/api/v1/messages?limit=1" | sed -n 's/.*"total":\([0-9]*\).*/\1/p') messages at $mailpit"
 }
 
+# knows_password CRITERION: whether stack/.env says it, and sets $password; otherwise that is a FAIL.
+knows_password() {
+	if ! seen=$( (read_password) 2>&1); then
+		fail "$1" "$seen" "mend the file"
+		return 1
+	fi
+	read_password
+}
+
 check_grafana() {
 	reached "Grafana is healthy" "$grafana/api/health" "scripts/up.sh grafana" || return
 	ok "Grafana is healthy" "version $(echo "$seen" | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')"
 
-	if ! seen=$( (read_password) 2>&1); then
-		fail "the password in stack/.env works" "$seen" "mend the file"
-		return
-	fi
-	read_password
+	knows_password "the password in stack/.env works" || return
 	code=$(as_admin "$password" -o /dev/null -w '%{http_code}' "$grafana/api/user")
 	if [ "$code" = 200 ]; then
 		ok "the password in stack/.env works" "user admin"
@@ -623,11 +628,7 @@ dashboard_lacks() {
 check_own() {
 	criterion="a dashboard of your own, with a red line"
 	reached "$criterion" "$grafana/api/health" "scripts/up.sh grafana" || return
-	if ! seen=$( (read_password) 2>&1); then
-		fail "$criterion" "$seen" "mend the file"
-		return
-	fi
-	read_password
+	knows_password "$criterion" || return
 	limit=$(threshold)
 	if [ -z "$limit" ]; then
 		fail "$criterion" "no threshold was found in the rule ModelResultHigh" "its expr ends with > and a figure, in stack/prometheus/rules/"
