@@ -1,5 +1,7 @@
 """What check.sh --alert says on the way from a high result to its mail, and what it says of notifications."""
 
+import time
+
 import pytest
 
 from lab import docker, edit, fetch, fetch_json, until
@@ -57,8 +59,9 @@ def test_an_alert_that_alertmanager_remembers_is_told(lab):
     lab.model.start("--value", "0.95")
     lab.run("check", "--alert")
     # Prometheus is away while the alert fires: Alertmanager takes it for the one that it has mailed.
+    restarted = time.time()
     docker("restart", lab.container("prometheus"))
-    until(30, "Prometheus", lambda: fetch(f"{lab.prometheus}/-/ready"))
+    until(60, "the alert, anew", lambda: lab.ask('ALERTS_FOR_STATE{alertname="ModelResultHigh"}') > restarted)
     said = lab.run("check", "--alert", code=1)
     assert "Alertmanager knows this alert since" in said and "--value 0.5" in said
     lab.quiet()

@@ -46,7 +46,7 @@ def test_a_broken_rule_is_told_with_its_place_and_mended(lab, rules):
     before = rules.read_text()
     edit(rules, r"\Z", "      - alert: [\n")
     said = lab.run("check", "prometheus", code=1)
-    assert re.search(r"rules/model\.yml: \d+:\d+:", said)
+    assert re.search(r"rules/model\.yml: (yaml: line \d+|\d+:\d+):", said), said
     put(rules, before)
     lab.run("up", "prometheus")
     until(20, "that all is well again", lambda: "0 failed" in lab.run("check", "prometheus", code=None))
