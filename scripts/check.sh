@@ -51,15 +51,10 @@ reached() {
 	seen=$(get "$2" 2>&1) || fail "$1" "$seen" "$3"
 }
 
-# is_up SERVICE: whether it is ready, and says so.
+# is_up SERVICE [WORD]: whether it is ready, and says so.
 is_up() {
-	reached "$(column 6 "$1") is ready" "$(readiness "$1")" "scripts/up.sh $1" || return
-	ok "$(column 6 "$1") is ready" "$(url "$1")"
-}
-
-# ask EXPRESSION: the stack's Prometheus.
-ask() {
-	query "$prometheus" "$1"
+	reached "$(column 6 "$1") is ${2-ready}" "$(readiness "$1")" "scripts/up.sh $1" || return
+	ok "$(column 6 "$1") is ${2-ready}" "$(url "$1")"
 }
 
 # strings NAME: the strings of that name in the JSON that is read, a line each.
@@ -103,7 +98,7 @@ check_prometheus() {
 	criterion="its target is up and was scraped in the last 15 s"
 	targets=$(get "$prometheus/api/v1/targets?state=active&scrapePool=model_mock")
 	all=$(printf '%s\n' "$targets" | strings health | grep -c .)
-	up=$(ask 'count(up{job="model_mock"} == 1 and timestamp(up{job="model_mock"}) > time() - 15)')
+	up=$(query "$prometheus" 'count(up{job="model_mock"} == 1 and timestamp(up{job="model_mock"}) > time() - 15)')
 	if [ "$all" = 0 ]; then
 		fail "$criterion" "there is no target in the job model_mock" "wait 10 s; otherwise see $prometheus/targets"
 	elif [ "${up:=0}" != "$all" ]; then
@@ -113,7 +108,7 @@ check_prometheus() {
 		ok "$criterion" "$up of $all up"
 	fi
 
-	judge "Prometheus answers the query model_result" "$(ask 'model_result{job="model_mock"}')" "no value" "$start_model, then wait 10 s"
+	judge "Prometheus answers the query model_result" "$(query "$prometheus" 'model_result{job="model_mock"}')" "no value" "$start_model, then wait 10 s"
 
 	# Prometheus reads its files again every 5 s; whether they are right is asked of its own tool.
 	criterion="the rules of the file are loaded"
@@ -205,8 +200,7 @@ knows_password() {
 }
 
 check_grafana() {
-	reached "Grafana is healthy" "$(readiness grafana)" "scripts/up.sh grafana" || return
-	ok "Grafana is healthy" "version $(printf '%s\n' "$seen" | strings version)"
+	is_up grafana healthy || return
 
 	criterion="the password in stack/.env works"
 	knows_password "$criterion" || return
@@ -245,15 +239,13 @@ lacks() {
 		function need(pattern, todo) {
 			if (json !~ pattern) lacking[++n] = todo
 		}
-		function title(key) {
+		function listed(  i, all) {
+			for (i = 1; i <= n; i++) all = all (i > 1 ? "; " : "") lacking[i]
+			return all
+		}
+		function title_behind(key) {
 			json = substr(json, index(json, key))
 			return match(json, /"title": *"([^"\\]|\\.)*"/) ? substr(json, RSTART + 9, RLENGTH - 10) : ""
-		}
-		function compare(name) {
-			if (n >= least) return
-			least = n
-			best = n ? name lacking[1] : "nothing"
-			for (k = 2; k <= n; k++) best = best "; " lacking[k]
 		}
 		{ part[NR] = $0 }
 		END {
@@ -262,23 +254,23 @@ lacks() {
 			need("\"from\": *\"now-15m\", *\"to\": *\"now\"", "the time range is not Last 15 minutes (above the panels; tick Update default time range when you save)")
 			of_all = n
 			need("^$", "no Time series has the query model_result (Add visualization)")
+			best = listed()
 			least = n + 5
-			compare("")
-			least += 5
-			figure = limit
-			gsub(/[.]/, "[.]", limit)
 			for (i = 2; i <= NR; i++) {
 				json = part[i]
 				if (json !~ /"type": *"timeseries"/ || json !~ /"expr": *"(([^"\\]|\\.)*[^a-z_"\\])?model_result([^a-z_]|")/) continue
 				n = of_all
 				need("\"min\": *0[,}]", "Min is not 0 (Standard options)")
 				need("\"max\": *1[,}]", "Max is not 1 (Standard options)")
-				need("\"color\": *\"([a-z-]*red|#[C-Fc-f].[0-5][^\"]*)\", *\"value\": *" limit "[,}]", "no red threshold at " figure " (Thresholds)")
+				need("\"color\": *\"([a-z-]*red|#[C-Fc-f].[0-5][^\"]*)\", *\"value\": *" limit "[,}]", "no red threshold at " limit " (Thresholds)")
 				need("\"thresholdsStyle\": *[{]\"mode\": *\"(line|dashed)", "the threshold is not shown as a line (Show thresholds: As lines)")
-				compare("panel " title("\"targets\":") ": ")
+				if (n >= least) continue
+				least = n
+				best = n ? "panel " title_behind("\"targets\":") ": " listed() : "nothing"
 			}
 			json = part[NR]
-			print least "\t" best "\t" title("\"time\":")
+			name = title_behind("\"time\":")
+			if (name != "") print least + 0 "\t" best "\t" name
 		}
 	'
 }
@@ -310,14 +302,14 @@ check_own() {
 is_high() {
 	seen=$(metric "$exporter" model_result)
 	[ -n "$seen" ] || gone="the model is away"
-	result=$(ask "($rule) and on (instance) up{instance=\"$instance\"}")
+	result=$(query "$prometheus" "($rule) and on (instance) up{instance=\"$instance\"}")
 	[ -n "$result" ]
 }
 
 # fires: whether the alert does, and sets $active to since when, in Unix time.
 fires() {
 	of_model="alertname=\"ModelResultHigh\", instance=\"$instance\""
-	active=$(ask "ALERTS_FOR_STATE{$of_model} and on (instance) ALERTS{$of_model, alertstate=\"firing\"}")
+	active=$(query "$prometheus" "ALERTS_FOR_STATE{$of_model} and on (instance) ALERTS{$of_model, alertstate=\"firing\"}")
 	[ -n "$active" ]
 }
 

@@ -164,7 +164,7 @@ has_image() {
 	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
 	docker pull "$1" >"$said" 2>&1 &
 	puller=$!
-	wait_for 86400 "$1 is here" has_ended
+	wait_for 86400 "$1 is here" pull_ended
 	wait "$puller"
 	pulled=$?
 	puller=
@@ -174,8 +174,8 @@ has_image() {
 	return $pulled
 }
 
-# has_ended: whether the pull has; it is ended where its registry says nothing for a minute.
-has_ended() {
+# pull_ended: whether the pull has; it is ended where its registry says nothing for a minute.
+pull_ended() {
 	kill -0 "$puller" 2>/dev/null || return 0
 	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
 		kill "$puller"

@@ -20,9 +20,9 @@ case ${1-} in
 	;;
 -*) usage_error "unknown flag '$1'" ;;
 esac
-wanted=$(services "$@") || exit
 require_curl
 require_docker
+wanted=$(services "$@") || exit
 require_own "$project" "$root/stack"
 
 # holder PORT: the program that listens there, as far as this user may know.
