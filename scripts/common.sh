@@ -200,7 +200,7 @@ get_images() {
 		*"manifest unknown"* | *"manifest for"* | *"not found"*) todo="there is no such version: see image: in stack/compose.yaml" ;;
 		*oomanyrequests* | *"rate limit"*) todo="the registry's limit for today is reached: wait some hours, or run docker login" ;;
 		*"no space left"*) todo="the disk is full: docker system df shows what takes the room" ;;
-		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (README, What to do when)" ;;
+		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (stack/README.md, What to do when)" ;;
 		esac
 		die "the image $image cannot be had: $todo ($why)"
 	done
