@@ -163,11 +163,11 @@ has_image() {
 	echo "pulling $1"
 	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
 	docker pull "$1" >"$said" 2>&1 &
-	puller=$!
+	child=$!
 	wait_for 86400 "$1 is here" pull_ended
-	wait "$puller"
+	wait "$child"
 	pulled=$?
-	puller=
+	child=
 	why=$(grep . "$said" | tail -n 1)
 	rm -f "$said"
 	said=
@@ -176,9 +176,9 @@ has_image() {
 
 # pull_ended: whether the pull has; it is ended where its registry says nothing for a minute.
 pull_ended() {
-	kill -0 "$puller" 2>/dev/null || return 0
+	kill -0 "$child" 2>/dev/null || return 0
 	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
-		kill "$puller"
+		kill "$child"
 		echo "its registry does not answer" >"$said"
 	fi
 	return 1
