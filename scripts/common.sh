@@ -258,11 +258,11 @@ load_images() {
 }
 
 # metric URL NAME [least]: of that program's page, the sum of its samples, or the least; nothing where
-# there is none. The name may be several, as in a|b.
+# there is none.
 metric() {
-	get "$1/metrics" 2>/dev/null | awk -v name="^($2)\$" -v least="${3-}" '
+	get "$1/metrics" 2>/dev/null | awk -v name="$2" -v least="${3-}" '
 		{ split($0, part, /[{ ]/) }
-		part[1] ~ name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
+		part[1] == name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
 		END { if (found) printf "%.15g\n", n }
 	'
 }
