@@ -291,10 +291,7 @@ fn signals_end_it_at_once_with_exit_code_0() {
         let took = start.elapsed();
         println!("measured: SIG{signal}: {status} after {took:?}");
         assert_eq!(status.code(), Some(0), "SIG{signal}");
-        assert!(
-            took < Duration::from_millis(100),
-            "SIG{signal} took {took:?}"
-        );
+        assert!(took < Duration::from_secs(1), "SIG{signal} took {took:?}");
         assert_eq!(exporter.complaints(), "");
     }
 }
