@@ -351,7 +351,7 @@ fn no_answer_begins_inside_another() {
     let exporter = Exporter::start(&[]);
     let address = exporter.address;
     // Answers to HEAD, which are short, before the others: each client's last answer is cut elsewhere.
-    let clients: Vec<_> = (0..8)
+    let clients: Vec<_> = (0..4)
         .map(|short| {
             thread::spawn(move || {
                 let mut client = TcpStream::connect(address).unwrap();
@@ -359,7 +359,11 @@ fn no_answer_begins_inside_another() {
                 client.set_write_timeout(patience).unwrap();
                 client.set_read_timeout(patience).unwrap();
                 let head = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(short);
-                let _ = client.write_all(&[head, WHOLE_REQUEST.repeat(2000)].concat());
+                client.write_all(&head).unwrap();
+                // As many as are taken: the system takes some megabytes of answers for it.
+                let requests = WHOLE_REQUEST.repeat(2000);
+                let taken = (0..100).take_while(|_| client.write_all(&requests).is_ok());
+                assert!(taken.count() < 100, "all were taken: this tests nothing");
                 // Longer than any server waits for it, or remembers that it does not read.
                 thread::sleep(Duration::from_millis(6500));
                 // It reads what there is, asks once more, and reads on.
@@ -392,7 +396,6 @@ fn no_answer_begins_inside_another() {
             "measured: {whole} answers came whole, then {} bytes",
             rest.len()
         );
-        assert!(whole < 2000, "all were sent: this tests nothing");
         assert_eq!(rest.rfind("HTTP/1.1 ").unwrap_or(0), 0, "{rest}");
     }
 }
