@@ -164,7 +164,7 @@ has_image() {
 	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
 	docker pull "$1" >"$said" 2>&1 &
 	puller=$!
-	wait_for 86400 "$1 is here" has_ended
+	wait_for 86400 "$1 is here" pull_ended
 	wait "$puller"
 	pulled=$?
 	puller=
@@ -174,8 +174,8 @@ has_image() {
 	return $pulled
 }
 
-# has_ended: whether the pull has; it is ended where its registry says nothing for a minute.
-has_ended() {
+# pull_ended: whether the pull has; it is ended where its registry says nothing for a minute.
+pull_ended() {
 	kill -0 "$puller" 2>/dev/null || return 0
 	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
 		kill "$puller"
@@ -200,7 +200,7 @@ get_images() {
 		*"manifest unknown"* | *"manifest for"* | *"not found"*) todo="there is no such version: see image: in stack/compose.yaml" ;;
 		*oomanyrequests* | *"rate limit"*) todo="the registry's limit for today is reached: wait some hours, or run docker login" ;;
 		*"no space left"*) todo="the disk is full: docker system df shows what takes the room" ;;
-		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (README, What to do when)" ;;
+		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (stack/README.md, What to do when)" ;;
 		esac
 		die "the image $image cannot be had: $todo ($why)"
 	done

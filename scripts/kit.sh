@@ -93,7 +93,7 @@ cp -R "$root/README.md" "$root/stack" "$kit/" || die "cannot write $kit"
 # The password of this machine's own stack.
 rm -f "$kit"/stack/.env*
 find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) | while read -r text; do
-	sed 's|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
+	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d; s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
 		cat "$folder/text" >"$text" || exit 1
 done || die "cannot write $kit"
 chmod -R a+rX "$kit"

@@ -20,9 +20,9 @@ case ${1-} in
 	;;
 -*) usage_error "unknown flag '$1'" ;;
 esac
-wanted=$(services "$@") || exit
 require_curl
 require_docker
+wanted=$(services "$@") || exit
 require_own "$project" "$root/stack"
 
 # holder PORT: the program that listens there, as far as this user may know.
@@ -98,7 +98,7 @@ apply() {
 			code=$(as_admin "$password" -o /dev/null -w '%{http_code}' -X POST "$(url grafana)/api/admin/provisioning/$kind/reload")
 			case $code in
 			200) ;;
-			401) die "Grafana does not know the password in $env_file: see the README's 'forgotten Grafana password'" ;;
+			401) die "Grafana does not know the password in $env_file: see stack/README.md, 'forgotten Grafana password'" ;;
 			*) die "Grafana does not take stack/grafana/provisioning/$kind (HTTP $code): docker compose -f stack/compose.yaml logs grafana says why" ;;
 			esac
 		done
