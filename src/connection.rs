@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Response};
@@ -23,7 +24,7 @@ const BYTES_TO_LEAVE: u64 = 1 << 20;
 
 pub struct Client {
     pub stream: TcpStream,
-    /// When it last got an answer whole, or was let in.
+    /// When it was last answered whole, or let in.
     pub served_at: Mutex<Instant>,
 }
 
@@ -64,7 +65,12 @@ impl Client {
             if is_last {
                 break;
             }
-            *lock(&self.served_at) = Instant::now();
+            // Who sends ahead was not answered before it was answered all, and lets others go first.
+            if inbox.buffer().is_empty() {
+                *lock(&self.served_at) = Instant::now();
+            } else {
+                thread::yield_now();
+            }
         }
         // To close a connection with unread bytes is to reset it, and the answer may be lost then (RFC
         // 9112, 9.6).
