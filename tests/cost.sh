@@ -31,5 +31,5 @@ static_file() {
 
 run "what the build costs" cost_of_the_build
 run "private memory" private_memory
-run "what a scrape costs, beside the Python mock" scripts/bench.sh --quick
+run "what a scrape costs, beside the Python mock" tests/bench.sh --quick
 run "the static file" static_file
