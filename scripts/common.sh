@@ -163,11 +163,11 @@ has_image() {
 	echo "pulling $1"
 	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
 	docker pull "$1" >"$said" 2>&1 &
-	puller=$!
+	child=$!
 	wait_for 86400 "$1 is here" pull_ended
-	wait "$puller"
+	wait "$child"
 	pulled=$?
-	puller=
+	child=
 	why=$(grep . "$said" | tail -n 1)
 	rm -f "$said"
 	said=
@@ -176,9 +176,9 @@ has_image() {
 
 # pull_ended: whether the pull has; it is ended where its registry says nothing for a minute.
 pull_ended() {
-	kill -0 "$puller" 2>/dev/null || return 0
+	kill -0 "$child" 2>/dev/null || return 0
 	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
-		kill "$puller"
+		kill "$child"
 		echo "its registry does not answer" >"$said"
 	fi
 	return 1
@@ -258,11 +258,11 @@ load_images() {
 }
 
 # metric URL NAME [least]: of that program's page, the sum of its samples, or the least; nothing where
-# there is none. The name may be several, as in a|b.
+# there is none.
 metric() {
-	get "$1/metrics" 2>/dev/null | awk -v name="^($2)\$" -v least="${3-}" '
+	get "$1/metrics" 2>/dev/null | awk -v name="$2" -v least="${3-}" '
 		{ split($0, part, /[{ ]/) }
-		part[1] ~ name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
+		part[1] == name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
 		END { if (found) printf "%.15g\n", n }
 	'
 }
@@ -300,15 +300,15 @@ compose() (
 	docker compose $profiles --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
-# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration; a failure where
-# it finds nothing.
+# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration, or why it cannot
+# be asked; a failure where it finds nothing.
 refusal() {
 	case $1 in
 	prometheus) set -- prometheus promtool check config /etc/prometheus/prometheus.yml ;;
 	alertmanager) set -- alertmanager amtool check-config /etc/alertmanager/alertmanager.yml ;;
 	*) return 1 ;;
 	esac
-	! answer=$(compose exec -T "$@" 2>&1) || return 1
+	! answer=$( (require_docker) 2>&1 && compose exec -T "$@" 2>&1) || return 1
 	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^amtool: error|^ *FAILED: *$|^$' |
 		sed 's/.*FAILED: *//; s/^ *//; s|/etc/|stack/|g' | uniq | paste -s -d ' ' -
 }

@@ -10,7 +10,6 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-fat_bytes=4294967295 # the largest file on a stick as most are formatted
 folder=
 child=
 
@@ -30,24 +29,19 @@ for tool in curl gzip tar; do
 	command -v $tool >/dev/null || die "$tool is missing: install the package $tool"
 done
 require_docker
-puller=
 
 clean_up() {
-	for pid in $child $puller; do
-		kill "$pid" 2>/dev/null
-	done
+	[ -z "$child" ] || kill "$child" 2>/dev/null
 	[ -z "$folder" ] || rm -rf "$folder"
 }
 trap clean_up EXIT
-trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 1' INT TERM HUP
 
 # patiently COMMAND...: it, so that a signal need not wait for its end.
 patiently() {
 	"$@" &
 	child=$!
-	wait $child
+	wait "$child"
 	ended=$?
 	child=
 	return $ended
@@ -129,5 +123,3 @@ for service in $(services); do
 	*) echo "It lacks $service: scripts/up.sh says so there." ;;
 	esac
 done
-[ "$bytes" -lt $fat_bytes ] ||
-	echo "It is too big for a stick that is formatted as FAT32, which ends at 4 GiB: format it as exFAT."

@@ -11,7 +11,7 @@ set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 said=
-puller=
+child=
 
 case ${1-} in
 -h | --help)
@@ -109,7 +109,7 @@ apply() {
 # stop_what_began: after a signal, so that nothing goes on that nobody waits for.
 stop_what_began() {
 	trap '' INT TERM HUP
-	[ -z "$puller" ] || kill "$puller" 2>/dev/null
+	[ -z "$child" ] || kill "$child" 2>/dev/null
 	rm -f "$said" "$env_file.new"
 	for service in $wanted; do
 		printf '%s\n' "$running" | grep -qx "$service" || compose rm -sf "$service" >/dev/null 2>&1
