@@ -1,104 +1,81 @@
 """Walks through the browser steps of the README's lab, by the words that it prints in bold.
 
-Each word is looked up in the step's section of README.md, then on the page: where either lacks it the
-walk fails, and so it does where what a step promises is not seen, or where a bold word was not used.
-The stack must be up; the model is started and stopped here, as the lab says.
-
-Usage: walk.py CHROMIUM PICTURES    (the folder that the pictures are put into)
+Each word is looked up in the step's section of README.md, then on the page: where either lacks it the walk
+fails, and so it does where what a step promises is not seen, or where a bold word was not used. It saves
+the dashboard "Mine". With --pictures it has the lab's own ports, and takes the README's pictures anew.
 """
 
-import base64
-import json
-import pathlib
+import contextlib
 import re
-import subprocess
-import sys
+import shutil
 import time
-import urllib.request
 
+import pytest
 from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROMETHEUS, ALERTMANAGER = "http://localhost:9090", "http://localhost:9093"
-MAILPIT, GRAFANA = "http://localhost:8025", "http://localhost:3000"
+from lab import ROOT, ImageMissing, fetch, fetch_json, image, until
+
 MARKS = {"Do.", "See.", "Think.", "Read"}  # the README's own bold words
 PATIENCE = 15  # seconds for a word to come up on a page
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"]
 
 
-class Failed(Exception):
-    """What was not as the README says."""
+@pytest.fixture(scope="module")
+def lab(make_lab, request):
+    for name in ("prom/prometheus", "prom/alertmanager", "axllent/mailpit"):
+        image(name)
+    lab = make_lab("walk", own_ports=not request.config.option.pictures)
+    lab.up("prometheus", "alertmanager", "mailpit")
+    if "<script" not in fetch(f"{lab.prometheus}/"):
+        raise ImageMissing("the image of Prometheus that is here has no web pages")
+    until(30, "the target is up", lambda: lab.ask("up") == 1)
+    return lab
 
 
-def get(url, password=None):
-    """The JSON at the URL, asked past any proxy; with the password as Grafana's admin."""
-    request = urllib.request.Request(url)
-    if password:
-        login = base64.b64encode(f"admin:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {login}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=5) as answer:
-        return json.load(answer)
-
-
-def until(seconds, what, attempt):
-    """What the attempt gives, once it gives something."""
-    end = time.monotonic() + seconds
-    while True:
-        result = attempt()
-        if result:
-            return result
-        if time.monotonic() > end:
-            raise Failed(f"{what}: not within {seconds} s")
-        time.sleep(0.5)
-
-
-class Model:
-    """The model, as it is started in the first terminal."""
-
-    process = None
-
-    def start(self, *arguments):
-        self.stop()
-        command = [ROOT / "target/release/modelmock", "--quiet", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        time.sleep(0.5)
-        if self.process.poll() is not None:
-            raise Failed("the model does not start: is port 5000 taken by another?")
-
-    def stop(self):
-        if self.process:
-            self.process.terminate()
-            self.process.wait()
-            self.process = None
+@pytest.fixture(scope="module")
+def walk(lab, request):
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None) or pytest.skip("there is no Chromium: install the package chromium")
+    pictures = ROOT / ("stack/pictures" if request.config.option.pictures else "target/walk")
+    pictures.mkdir(parents=True, exist_ok=True)
+    # What it would ask of its maker at each start is of no use here, and slow without the internet.
+    options = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        page = browser.new_context(color_scheme="light", locale="en-GB").new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        yield Walk(page, pictures, patient=request.config.option.pictures)
+        browser.close()
 
 
 class Walk:
     """A browser's page, and the section of the README that is walked through."""
 
-    def __init__(self, page, pictures):
-        self.page = page
-        self.pictures = pictures
-        self.step = ""
-        self.words = []
-        self.used = set()
+    def __init__(self, page, pictures, patient):
+        self.page, self.pictures, self.patient = page, pictures, patient
 
-    def section(self, title):
-        """Goes on to a section; every bold word of the one before must have been used."""
-        left = [word for word in self.words if word not in self.used]
-        if left:
-            raise Failed(f"{self.step}: the walk has not used these words of the README: {left}")
+    @contextlib.contextmanager
+    def section(self, title, width, height):
+        """A section of the README, in a window of that size; at its end every bold word must have been used."""
+        self.page.set_viewport_size({"width": width, "height": height})
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         match = re.search(rf"^### [\d.]+ {title}.*?(?=^###? )", text, re.S | re.M)
-        if not match:
-            raise Failed(f"the README has no section {title}")
+        assert match, f"the README has no section {title}"
         self.step, self.used = title, set()
         bold = re.findall(r"\*\*([^*]+)\*\*", match[0])
         self.words = [word for path in bold for word in path.split(" > ") if word not in MARKS]
+        try:
+            yield self.page
+        except Exception:
+            self.page.screenshot(path=ROOT / "target/walk/failed.png")
+            print("the page is in target/walk/failed.png")
+            raise
+        left = [word for word in self.words if word not in self.used]
+        assert not left, "the walk has not used these words of the README"
 
     def word(self, word):
-        if word not in self.words:
-            raise Failed(f"{self.step}: '{word}' is not a bold word of that section")
+        assert word in self.words, f"{self.step}: '{word}' is not a bold word of that section"
         self.used.add(word)
         return word
 
@@ -153,7 +130,7 @@ class Walk:
             field.press("Tab")
             self.page.wait_for_timeout(800)
         except Error as error:
-            raise Failed(f"{self.step}: there is no field '{word}'") from error
+            raise AssertionError(f"{self.step}: there is no field '{word}'") from error
 
     def sees(self, text, seconds=PATIENCE):
         """Waits until the page shows the text."""
@@ -183,51 +160,57 @@ class Walk:
         path = self.pictures / f"{name}.png"
         self.page.screenshot(path=path, clip=clip, animations="disabled", caret="hide")
         Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
-        print(f"ok    {self.step}: {name}", flush=True)
 
 
-def prometheus(walk, model):
-    walk.section("Prometheus")
-    page = walk.page
-    page.set_viewport_size({"width": 1000, "height": 900})
-    model.start()
-    page.goto(PROMETHEUS)
+def test_prometheus(walk, lab):
+    with walk.section("Prometheus", 1000, 900) as page:
+        in_prometheus(walk, lab, page)
+
+
+def in_prometheus(walk, lab, page):
+    lab.model.start()
+    page.goto(lab.prometheus)
     walk.press("Status", "Service discovery")
-    walk.sees('instance="localhost:5000"')
+    walk.sees(f'instance="{lab.model.address}"')
     walk.picture("service-discovery", height=560)
     walk.press("Status", "Target health")
     walk.find("UP")
     walk.picture("target-up", height=300)
-    model.stop()
+    lab.model.stop()
     time.sleep(10)
     page.reload()
     walk.find("DOWN")
     walk.sees("connection refused")
     walk.picture("target-down", height=340)
     time.sleep(15)
-    model.start()
+    lab.model.start()
     # Long enough for a graph with something to see on both sides of the gap.
-    time.sleep(45)
+    time.sleep(45 if walk.patient else 10)
     walk.press("Query")
     walk.query("model_result")
     walk.press("Execute", "Table")
-    walk.matches(r'model_result\{instance="localhost:5000", job="model_mock"\}\s+(0(\.\d+)?|1)\s')
+    walk.matches(rf'model_result\{{instance="{lab.model.address}", job="model_mock"\}}\s+(0(\.\d+)?|1)\s')
     walk.picture("query-table", height=310)
     walk.press("Graph")
     page.wait_for_selector(".uplot")
-    page.goto(PROMETHEUS + "/query?g0.expr=model_result&g0.tab=graph&g0.range_input=5m")
+    page.goto(lab.prometheus + "/query?g0.expr=model_result&g0.tab=graph&g0.range_input=5m")
     page.wait_for_selector(".uplot")
     walk.picture("query-graph", height=890)
-    times = [float(time) for time, _ in get(PROMETHEUS + "/api/v1/query?query=model_result[5m]")["data"]["result"][0]["values"]]
-    if max(later - earlier for earlier, later in zip(times, times[1:])) < 15:
-        raise Failed("Prometheus: there is no gap where the model was away")
+    times = [float(time) for time, _ in fetch_json(lab.prometheus + "/api/v1/query?query=model_result[5m]")["data"]["result"][0]["values"]]
+    assert max(later - earlier for earlier, later in zip(times, times[1:])) >= 15, "Prometheus: there is no gap where the model was away"
 
 
-def grafana(walk, password):
-    walk.section("Grafana")
-    page = walk.page
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(GRAFANA)
+def test_grafana(walk, lab):
+    lab.up("grafana")
+    with walk.section("Grafana", 1280, 900) as page:
+        in_grafana(walk, lab, page)
+    # The dashboard that was made with the mouse is what the lab asks for.
+    lab.run("check", "--own")
+
+
+def in_grafana(walk, lab, page):
+    password = lab.password()
+    page.goto(lab.grafana)
     walk.fill("Email or username", "admin")
     walk.fill("Password", password)
     walk.press("Log in")
@@ -275,7 +258,7 @@ def grafana(walk, password):
     walk.press("5s", "Save dashboard")
     walk.fill("Title", "Mine")
     walk.press("Save")
-    saved = until(10, "Grafana: the dashboard Mine is not saved", lambda: own_dashboard(password))
+    saved = until(10, "Grafana: the dashboard Mine is not saved", lambda: own_dashboard(lab))
     defaults = saved["panels"][0]["fieldConfig"]["defaults"]
     seen = {
         "refresh": saved["refresh"],
@@ -286,65 +269,62 @@ def grafana(walk, password):
         "shown": defaults["custom"]["thresholdsStyle"]["mode"],
     }
     red = {"color": "red", "value": 0.9}
-    if seen != {"refresh": "5s", "time": "now-15m", "min": 0, "max": 1, "threshold": red, "shown": "line"}:
-        raise Failed(f"Grafana: the dashboard Mine was saved with {seen}")
+    assert seen == {"refresh": "5s", "time": "now-15m", "min": 0, "max": 1, "threshold": red, "shown": "line"}
     page.wait_for_timeout(6000)
     walk.picture("own-dashboard", left=300, top=40, height=420)
 
     page.set_viewport_size({"width": 1280, "height": 1260})
-    page.goto(GRAFANA + "/d/modelmock?kiosk")
+    page.goto(lab.grafana + "/d/modelmock?kiosk")
     page.wait_for_selector(".uplot")
     page.wait_for_timeout(6000)
     walk.picture("dashboard", height=1130)
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(GRAFANA + "/d/modelmock")
+    page.goto(lab.grafana + "/d/modelmock")
     walk.find("Edit")
 
 
-def own_dashboard(password):
-    for found in get(GRAFANA + "/api/search?type=dash-db&query=Mine", password):
-        return get(GRAFANA + "/api/dashboards/uid/" + found["uid"], password)["dashboard"]
+def own_dashboard(lab):
+    for found in fetch_json(lab.grafana + "/api/search?type=dash-db&query=Mine", password=lab.password()):
+        return fetch_json(lab.grafana + "/api/dashboards/uid/" + found["uid"], password=lab.password())["dashboard"]
     return None
 
 
-def mails(state="FIRING"):
-    messages = get(MAILPIT + "/api/v1/messages?limit=500")["messages"]
-    # Of an alert that is over, the mail says what it was.
-    beginning = {"FIRING": "FIRING ModelResultHigh at localhost:5000 since ", "RESOLVED": "RESOLVED ModelResultHigh at localhost:5000, was: "}
-    return [m["ID"] for m in messages if m["Subject"].startswith(beginning[state])]
+def mails(lab, state="FIRING"):
+    return len(lab.mails(f"{state} ModelResultHigh at {lab.model.address}"))
 
 
-def high_fires():
-    alerts = get(PROMETHEUS + "/api/v1/alerts")["data"]["alerts"]
-    return any(a["labels"]["alertname"] == "ModelResultHigh" and a["state"] == "firing" for a in alerts)
+def high_fires(lab):
+    return any(alert["labels"]["alertname"] == "ModelResultHigh" and alert["state"] == "firing" for alert in lab.alerts())
 
 
-def alertmanager(walk, model):
-    walk.section("Alertmanager")
-    page = walk.page
-    page.set_viewport_size({"width": 1000, "height": 860})
-    model.start("--value", "0.5")
-    until(60, "Alertmanager: the alert of before does not end", lambda: not high_fires())
-    before = mails()
-    model.start("--value", "0.95")
-    until(30, "Alertmanager: the alert does not fire", high_fires)
-    until(15, "Alertmanager: there is no mail", lambda: len(mails()) > len(before))
-    page.goto(PROMETHEUS)
+def test_alertmanager(walk, lab):
+    with walk.section("Alertmanager", 1000, 860) as page:
+        in_alertmanager(walk, lab, page)
+
+
+def in_alertmanager(walk, lab, page):
+    lab.model.start("--value", "0.5")
+    until(60, "Alertmanager: the alert of before does not end", lambda: not high_fires(lab))
+    before = mails(lab)
+    lab.model.start("--value", "0.95")
+    until(30, "Alertmanager: the alert does not fire", lambda: high_fires(lab))
+    until(15, "Alertmanager: there is no mail", lambda: mails(lab) > before)
+    page.goto(lab.prometheus)
     walk.press("Alerts")
     walk.find("FIRING (1)")
     page.get_by_text("ModelResultHigh", exact=True).first.click()
-    walk.sees('instance="localhost:5000"')
+    walk.sees(f'instance="{lab.model.address}"')
     walk.picture("alert-firing", height=700)
-    page.goto(ALERTMANAGER)
+    page.goto(lab.alertmanager)
     walk.press("Expand all groups")
     walk.sees('severity="warning"')
     walk.picture("alertmanager", height=500)
-    page.goto(MAILPIT)
+    page.goto(lab.mailpit)
     page.get_by_text("FIRING ModelResultHigh").first.click()
-    walk.matches(r"FIRING ModelResultHigh at localhost:5000 since [\d:]+ UTC: the result of the model is 0\.95, above 0\.9")
+    walk.matches(rf"FIRING ModelResultHigh at {lab.model.address} since [\d:]+ UTC: the result of the model is 0\.95, above 0\.9")
     walk.picture("mail", height=480)
 
-    page.goto(ALERTMANAGER)
+    page.goto(lab.alertmanager)
     walk.sees("ModelResultHigh")
     walk.press("Silence")
     walk.fill("Duration", "10m")
@@ -356,52 +336,19 @@ def alertmanager(walk, model):
     walk.picture("silence")
     page.set_viewport_size({"width": 1000, "height": 860})
     walk.press("Create")
-    page.goto(ALERTMANAGER)
+    page.goto(lab.alertmanager)
     walk.press("Alerts")
     walk.sees("No alert groups found")
     walk.press("Silenced")
     walk.sees("ModelResultHigh")
-    model.start("--value", "0.5")
-    until(60, "Alertmanager: the alert does not end", lambda: not high_fires())
-    before = mails()
-    model.start("--value", "0.95")
-    until(30, "Alertmanager: the alert does not fire again", high_fires)
+    lab.model.start("--value", "0.5")
+    until(60, "Alertmanager: the alert does not end", lambda: not high_fires(lab))
+    before = mails(lab)
+    lab.model.start("--value", "0.95")
+    until(30, "Alertmanager: the alert does not fire again", lambda: high_fires(lab))
     time.sleep(10)
-    if len(mails()) > len(before):
-        raise Failed("Alertmanager: a mail came in spite of the silence")
+    assert mails(lab) == before, "Alertmanager: a mail came in spite of the silence"
     walk.press("Silences", "Expire", "Confirm")
-    resolved = len(mails("RESOLVED"))
-    model.start()
-    until(60, "Alertmanager: no mail that it is resolved came after the silence", lambda: len(mails("RESOLVED")) > resolved)
-    print("ok    Alertmanager: no mail while it is silenced, and one after it", flush=True)
-
-
-def main():
-    chromium, pictures = sys.argv[1], pathlib.Path(sys.argv[2])
-    pictures.mkdir(parents=True, exist_ok=True)
-    password = (ROOT / "stack/.env").read_text().split("GRAFANA_PASSWORD=")[1].split()[0]
-    # What it would ask of its maker at each start is of no use here, and slow without the internet.
-    options = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-    options += ["--disable-background-networking", "--disable-component-update"]
-    model = Model()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=options)
-        page = browser.new_context(color_scheme="light", locale="en-GB").new_page()
-        page.set_default_timeout(PATIENCE * 1000)
-        walk = Walk(page, pictures)
-        try:
-            prometheus(walk, model)
-            grafana(walk, password)
-            alertmanager(walk, model)
-            walk.section("Logging")
-        except (Failed, Error) as error:
-            page.screenshot(path=ROOT / "target/walk/failed.png")
-            print(f"FAIL  {walk.step}: {error}".splitlines()[0])
-            print("      the page is in target/walk/failed.png")
-            sys.exit(1)
-        finally:
-            model.stop()
-            browser.close()
-
-
-main()
+    resolved = mails(lab, "RESOLVED")
+    lab.model.start()
+    until(60, "Alertmanager: no mail that it is resolved came after the silence", lambda: mails(lab, "RESOLVED") > resolved)
