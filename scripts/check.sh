@@ -123,7 +123,7 @@ check_writes() {
 	sent=$(metric "$2" prometheus_remote_storage_queue_highest_sent_timestamp_seconds least)
 	started=$(metric "$2" process_start_time_seconds)
 	# Before the first was sent, its time is 0.
-	behind=$(awk "BEGIN { sent = $sent > $started ? $sent : $started; printf \"%d\", $scraped > sent ? $scraped - sent : 0 }")
+	behind=$(awk "BEGIN { sent = $sent > $started ? $sent : $started; printf \"%d\", ($scraped > sent ? $scraped - sent : 0) }")
 	if [ "$lost" != 0 ]; then
 		say FAIL "what $1 writes arrives" "$lost samples were refused and are lost since it started" "see remote_write in its log: it names the store's answer"
 	elif [ "$behind" -gt 15 ]; then
@@ -202,7 +202,7 @@ check_grafana() {
 	if [ "$missing" = nothing ]; then
 		say ok "$criterion" "$grafana/d/modelmock"
 	else
-		say FAIL "$criterion" "${missing:-it is not there}" "scripts/up.sh grafana"
+		say FAIL "$criterion" "${missing:-it is not there}" "scripts/up.sh grafana; where you changed the rule, its line is in stack/grafana/dashboards/model.json"
 	fi
 }
 

@@ -300,15 +300,15 @@ compose() (
 	docker compose $profiles --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
-# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration; a failure where
-# it finds nothing.
+# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration, or why it cannot
+# be asked; a failure where it finds nothing.
 refusal() {
 	case $1 in
 	prometheus) set -- prometheus promtool check config /etc/prometheus/prometheus.yml ;;
 	alertmanager) set -- alertmanager amtool check-config /etc/alertmanager/alertmanager.yml ;;
 	*) return 1 ;;
 	esac
-	! answer=$(compose exec -T "$@" 2>&1) || return 1
+	! answer=$( (require_docker) 2>&1 && compose exec -T "$@" 2>&1) || return 1
 	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^amtool: error|^ *FAILED: *$|^$' |
 		sed 's/.*FAILED: *//; s/^ *//; s|/etc/|stack/|g' | uniq | paste -s -d ' ' -
 }
