@@ -1,5 +1,6 @@
 #!/bin/sh
-# store.sh up: starts two sites and the store that both write to, and says where they are.
+# store.sh up [thanos]: starts two sites and the store that both write to, and says where they are. The
+# store is one Prometheus; with thanos it is a cluster, which may lose one of three and loses no sample.
 # store.sh down [--volumes]: stops them and keeps their data; with --volumes it removes the data.
 #
 # Each site scrapes the exporters that its file names: stack/store/site-a/targets.yml and site-b's.
@@ -10,10 +11,12 @@ set -u
 . "$(dirname "$0")/common.sh"
 grafana=$(url grafana)
 project=$project-store
+engine=
 
+# store_compose ARGUMENT...: the lab's Compose file, which this one builds on, wants Grafana's password.
 store_compose() {
-	docker compose --env-file /dev/null --project-name "$project" --project-directory "$root/stack/store" \
-		--file "$root/stack/store/compose.yaml" "$@"
+	GRAFANA_PASSWORD=none docker compose --env-file /dev/null --project-name "$project" --project-directory "$root/stack/store" \
+		--file "$root/stack/store/compose.yaml" ${engine:+--file "$root/stack/store/$engine.yaml"} "$@"
 }
 
 # grafana_runs: whether the lab's Grafana does and the password for it is known, and sets $password.
@@ -27,19 +30,21 @@ is_ready() {
 
 up() {
 	get_images prometheus
-	running=$(store_compose ps --status running --services 2>/dev/null)
-	for name in store site-a site-b; do
-		printf '%s\n' "$running" | grep -qx "$name" && continue
-		! listens "$(store_port $name)" || die "port $(store_port $name), which $name needs, is taken: stop what uses it, or change the port in stack/store"
+	for image in $(store_compose config --images | sort -u); do
+		has_image "$image" || die "the image $image cannot be had: is this machine online? ($why)"
 	done
-	store_compose up -d --pull never || die "Docker could not start the store: what it said is above"
+	ours=$(docker ps --no-trunc --filter "label=com.docker.compose.project=$project" --format '{{.Command}}')
+	for port in $(store_compose config | sed -n 's/.*-address=127.0.0.1:\([1-9][0-9]*\)$/\1/p'); do
+		case $ours in *"-address=127.0.0.1:$port"*) continue ;; esac
+		! listens "$port" || die "port $port, which the store needs, is taken: stop what uses it, or change the port in stack/store"
+	done
+	# What only the other engine has is stopped, and its data stays.
+	store_compose up -d --pull never --remove-orphans || die "Docker could not start the store: what it said is above"
 	for name in store site-a site-b; do
 		if ! wait_for 60 "$name is ready" is_ready $name; then
 			store_compose logs --no-log-prefix --tail 15 $name >&2
 			die "$name does not answer after $waited s; the end of its log is above"
 		fi
-		# A site that runs already may have another configuration than the file.
-		store_compose kill -s HUP $name >/dev/null 2>&1
 	done
 	echo
 	echo "The store  http://localhost:$(store_port store)"
@@ -63,7 +68,8 @@ down() {
 	if grafana_runs; then
 		as_admin "$password" -o /dev/null -X DELETE "$grafana/api/datasources/uid/store"
 	fi
-	store_compose down --remove-orphans "$@" || die "Docker could not stop the store: what it said is above"
+	# By its name alone, away from the files: whichever engine runs, and the data of both.
+	(cd / && docker compose --project-name "$project" down --remove-orphans "$@") || die "Docker could not stop the store: what it said is above"
 	if [ $# -eq 1 ]; then
 		echo "The store and its sites are down; their data is gone."
 	else
@@ -77,7 +83,8 @@ case $* in
 	exit
 	;;
 up | down | "down --volumes") ;;
-*) usage_error "it takes up, down or down --volumes, not '$*'" ;;
+"up thanos") engine=thanos ;;
+*) usage_error "it takes up, up thanos, down or down --volumes, not '$*'" ;;
 esac
 require_curl
 require_docker

@@ -26,7 +26,7 @@ RUN = os.environ.setdefault("MODELMOCK_RUN", f"modelmock-test-{os.getpid()}")
 WORK = ROOT / "target" / RUN
 LABEL = f"modelmock.tests={RUN}"
 # Each port of the lab, as it stands in its files; a copy has others, so it meets no stack of the user.
-PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 19090, 19091, 19092]
+PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 19090, 19091, 19092, 19101, 19102, 19103, 19291]
 # What a user may have set is none of the tests'.
 ENVIRONMENT = {
     name: value
@@ -157,9 +157,10 @@ def needs_docker():
 
 @functools.cache
 def image(name):
-    """The image of that name in stack/compose.yaml, such as prom/prometheus; skips where it cannot be had."""
+    """The image of that name in a Compose file, such as prom/prometheus; skips where it cannot be had."""
     needs_docker()
-    full = re.search(rf"^ *image: *({name}:\S+)", (ROOT / "stack/compose.yaml").read_text(), re.M)[1]
+    files = "\n".join(file.read_text() for file in sorted(ROOT.glob("stack/**/*.yaml")))
+    full = re.search(rf"^ *image: *({name}:\S+)", files, re.M)[1]
     if subprocess.run(["docker", "image", "inspect", full], capture_output=True).returncode:
         try:
             pulled = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode == 0
