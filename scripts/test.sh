@@ -1,19 +1,15 @@
 #!/bin/sh
-# test.sh [KIND...]: all tests: the code, what it costs, the real tools, and a student's way through the stack.
+# test.sh [KIND...] [PYTEST'S ARGUMENT...]: all tests: the code, what it costs, the real tools, and a
+# student's way through the stack.
 #
-# KIND is the name of a file in tests/ without its .sh; all but "limit", which measures for a quarter of an
-# hour, by default. What a machine lacks is skipped, aloud, with how to get it; with CI=true a skip is
-# a failure, apart from what cannot be had without an image registry. It ends with a count.
+# KIND is the name of a file in tests/, as in test_KIND.py; all but "limit", which measures for a quarter
+# of an hour, by default. -k WORDS runs the tests whose name has them. What a machine lacks is skipped,
+# aloud, with how to get it; with CI=true a skip is a failure, apart from an image that cannot be had.
+# It ends with a count. See tests/README.md.
 
-set -u
+set -eu
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-# The build comes first, and what is measured wants the machine for itself. What mostly waits does so
-# beside the rest; what comes last needs the ports that the stack had.
-first="build cost"
-beside="stack class store kit accidents"
-rest="code configuration scripts"
-last="walk"
 
 case ${1-} in
 -h | --help)
@@ -21,60 +17,24 @@ case ${1-} in
 	exit
 	;;
 esac
-for kind in "$@"; do
-	[ -e "$root/tests/$kind.sh" ] && [ "$kind" != lib ] && continue
-	usage_error "there is no kind '$kind' of tests: there are $first $beside $rest $last limit"
-done
-asked=$*
-require_curl
-cd "$root" || exit
-# shellcheck source=tests/lib.sh
-. "$root/tests/lib.sh"
-
-# wanted KIND...: those of them that were asked for, all where none was.
-wanted() {
-	for kind in "$@"; do
-		case " ${asked:-$kind} " in
-		*" $kind "*) echo "$kind" ;;
-		esac
+cd "$root"
+for argument in "$@"; do
+	shift
+	for file in "tests/test_$argument.py" "tests/$argument.py"; do
+		[ ! -e "$file" ] || argument=$file
 	done
-}
-
-# shellcheck disable=SC2086 # the names are words, here and below
-for kind in $(wanted $first); do
-	(tests_of "$kind")
-done
-# shellcheck disable=SC2086
-for kind in $(wanted $beside); do
-	if [ "${CI-}" = true ]; then
-		# There is time there, and what is tested by itself fails for a reason of its own.
-		(tests_of "$kind")
-		continue
-	fi
-	(tests_of "$kind") >"$top/$kind.said" 2>&1 &
-	echo "$! $kind" >>"$top/beside"
-done
-# shellcheck disable=SC2086
-for kind in $(wanted $rest); do
-	(tests_of "$kind")
-done
-while read -r pid kind; do
-	wait "$pid"
-	cat "$top/$kind.said"
-done <"$top/beside"
-: >"$top/beside"
-# shellcheck disable=SC2086
-for kind in $(wanted $last) $(echo "$asked" | grep -o limit); do
-	(tests_of "$kind")
+	set -- "$@" "$argument"
 done
 
-count() {
-	grep -c "^$1" "$top/results"
-}
-echo
-if [ "$(count skip)" -gt 0 ]; then
-	echo "$(count ok) passed, $(count FAIL) failed, $(count skip) skipped"
-else
-	echo "$(count ok) passed, $(count FAIL) failed"
+command -v python3 >/dev/null || die "python3 is missing: install the package python3-venv"
+venv=target/venv-$(cksum <tests/requirements.txt | cut -d' ' -f1)
+if [ ! -e "$venv/whole" ]; then
+	rm -rf target/venv-*
+	mkdir -p target
+	python3 -m venv "$venv" >/dev/null || die "python3 has no module venv: install the package python3-venv"
+	"$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt ||
+		die "the tests' packages cannot be installed: pip must reach its package index"
+	touch "$venv/whole"
 fi
-[ "$(count FAIL)" -eq 0 ]
+# In its place, so that a signal reaches the one that cleans up.
+exec "$venv/bin/python" -m pytest "$@"

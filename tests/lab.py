@@ -1,0 +1,315 @@
+"""What the tests share: a copy of the lab with ports and a Compose project of its own, and how to wait.
+
+Nothing here names what is the user's: what a run starts carries RUN, by its environment, by the name
+of its Compose project, or by a label.
+"""
+
+import base64
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RUN = os.environ.setdefault("MODELMOCK_RUN", f"modelmock-test-{os.getpid()}")
+# Containers mount files from here, and only what lies in the project is shared with every engine.
+WORK = ROOT / "target" / RUN
+LABEL = f"modelmock.tests={RUN}"
+# Each port of the lab, as it stands in its files; a copy has others, so it meets no stack of the user.
+PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 19090, 19091, 19092]
+# What a user may have set is none of the tests'.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not re.match("(COMPOSE|GRAFANA|MODELMOCK_FLAGS|CARGO_TARGET|CDPATH|PYTEST)|.*_proxy$", name, re.I)
+} | {"MODELMOCK_RUN": RUN, "LC_ALL": "C.UTF-8"}
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ImageMissing(pytest.skip.Exception):
+    """A skip that even CI may have: not everywhere is an image registry."""
+
+
+def until(seconds, what, attempt):
+    """What the attempt gives once it gives something; nobody answers at first."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            seen = attempt()
+        except (OSError, ValueError) as error:
+            seen, error_seen = None, error
+        else:
+            error_seen = seen
+        if seen:
+            return seen
+        assert time.monotonic() < end, f"{what}: not within {seconds} s; the last was {error_seen!r}"
+        time.sleep(0.25)
+
+
+def fetch(url, data=None, *, method=None, password=None, headers=None, timeout=10, **parameters):
+    """The text at the URL, asked past any proxy; data that is no text is sent as JSON."""
+    if parameters:
+        url += "?" + urllib.parse.urlencode(parameters, doseq=True)
+    headers = dict(headers or {})
+    if password:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+    if data is not None:
+        headers["Content-Type"] = "application/json"
+        data = json.dumps(data).encode()
+    request = urllib.request.Request(url, data, headers, method=method)
+    with _opener.open(request, timeout=timeout) as answer:
+        return answer.read().decode()
+
+
+def fetch_json(*arguments, **named):
+    return json.loads(fetch(*arguments, **named))
+
+
+def vector(url, expression, **parameters):
+    """What the Prometheus at the URL answers: a list of (labels, value)."""
+    answer = fetch_json(f"{url}/api/v1/query", query=expression, **parameters)["data"]["result"]
+    return [(series["metric"], series.get("value", [0, series.get("values")])[1]) for series in answer]
+
+
+def value(url, expression, **parameters):
+    """The one value that the Prometheus at the URL answers, as a number, or None."""
+    answer = vector(url, expression, **parameters)
+    return float(answer[0][1]) if len(answer) == 1 else None
+
+
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_ports(count):
+    """Below those that the system gives to clients, and of this worker alone."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    found = []
+    while len(found) < count:
+        free_ports.last += 1
+        port = 20000 + worker * 800 + free_ports.last % 800
+        if not listens(port):
+            found.append(port)
+    return found
+
+
+free_ports.last = 0
+
+
+def run(*command, code=0, timeout=200, **named):
+    """Runs it to its end, which is to have that code, and gives all that it said."""
+    named.setdefault("env", ENVIRONMENT)
+    named.setdefault("stdin", subprocess.DEVNULL)
+    command = [str(word) for word in command]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, **named)
+    said = done.stdout.decode(errors="replace")
+    if code is not None:
+        assert done.returncode == code, f"{command} ended with code {done.returncode}, not {code}:\n{said}"
+    return said
+
+
+def one_line(said):
+    assert said.count("\n") == 1, f"it should be one line:\n{said}"
+
+
+def docker(*arguments, **named):
+    return run("docker", *arguments, **named).strip()
+
+
+@functools.cache
+def needs_docker():
+    if not shutil.which("docker") or subprocess.run(["docker", "version"], capture_output=True).returncode:
+        pytest.skip("Docker's engine does not run here: install Docker, or start its engine (README, section 2)")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        pytest.skip("there is no docker compose: install the package docker-compose-plugin")
+
+
+@functools.cache
+def image(name):
+    """The image of that name in stack/compose.yaml, such as prom/prometheus; skips where it cannot be had."""
+    needs_docker()
+    full = re.search(rf"^ *image: *({name}:\S+)", (ROOT / "stack/compose.yaml").read_text(), re.M)[1]
+    if subprocess.run(["docker", "image", "inspect", full], capture_output=True).returncode:
+        try:
+            pulled = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode == 0
+        except subprocess.TimeoutExpired:
+            pulled = False
+        if not pulled:
+            raise ImageMissing(f"the image {full} cannot be had here: docker pull {full}")
+    return full
+
+
+def has_image(name):
+    try:
+        return bool(image(name))
+    except ImageMissing:
+        return False
+
+
+def needs(tool, package):
+    if not shutil.which(tool):
+        pytest.skip(f"there is no {tool}: install the package {package}")
+
+
+def start(*command, **named):
+    """Starts it in the background; whoever calls ends it, as with process, or the end of the run does."""
+    named.setdefault("env", ENVIRONMENT)
+    named.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen([str(word) for word in command], start_new_session=True, **named)
+
+
+def end(process):
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@functools.cache
+def modelmock():
+    """The exporter, built as the README says; wherever cargo puts it."""
+    said = run("cargo", "build", "--release", "--locked", "--quiet", "--message-format=json", cwd=ROOT, timeout=600)
+    built = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return pathlib.Path([message["executable"] for message in built if message.get("executable")][-1])
+
+
+class Model:
+    """The exporter on a port; started again with other arguments it takes the place of the one before."""
+
+    def __init__(self, port, work):
+        self.port, self.work, self.process = port, work, None
+        self.address = f"localhost:{port}"
+
+    def start(self, *arguments):
+        self.stop()
+        command = [modelmock(), "--listen", f"127.0.0.1:{self.port}", "--quiet", *arguments]
+        self.process = start(*command, stdout=subprocess.DEVNULL)
+        until(10, f"the model on port {self.port}", lambda: fetch(f"http://127.0.0.1:{self.port}/"))
+        return self
+
+    def stop(self):
+        if self.process:
+            end(self.process)
+            self.process = None
+
+
+class Lab:
+    """A copy of the lab, with ports and a Compose project of its own, and a model on its port 5000."""
+
+    def __init__(self, name, folder="the lab ü", own_ports=True):
+        self.project = f"{RUN}-{name}"
+        self.work = WORK / name
+        self.root = self.work / folder
+        self.stack = self.root / "stack"
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)) if own_ports else PORTS))
+        self.env = ENVIRONMENT | {"COMPOSE_PROJECT_NAME": self.project}
+        self.copy(self.root)
+        self.model = Model(self.ports[5000], self.work)
+        self.prometheus, self.alertmanager, self.mailpit, self.grafana, self.store = (
+            f"http://localhost:{self.ports[port]}" for port in (9090, 9093, 8025, 3000, 19090)
+        )
+
+    def copy(self, root):
+        """What a user gets, without what is the user's own, and with the ports of this lab."""
+        left_out = shutil.ignore_patterns(".env*", ".applied-*", "__pycache__")
+        for folder in ("scripts", "stack", "src", "tests"):
+            shutil.copytree(ROOT / folder, root / folder, ignore=left_out)
+        for file in ("README.md", "Cargo.toml", "Cargo.lock"):
+            shutil.copy(ROOT / file, root)
+        (root / "target/release").mkdir(parents=True)
+        (root / "target/release/modelmock").symlink_to(modelmock())
+        for file in [*root.glob("scripts/*"), *root.glob("stack/**/*.*")]:
+            if file.suffix in (".sh", ".yml", ".yaml", ".json", ".md"):
+                edit(file, r"(?<![\w.])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
+        # Whatever an umask is, as in the README.
+        run("chmod", "-R", "a+rX", WORK)
+
+    def run(self, script, *arguments, code=0, env=None, **named):
+        """Runs one of its scripts, such as up, to its end, and gives all that it said."""
+        command = self.root / f"scripts/{script}.sh"
+        return run(command, *arguments, code=code, env=self.env | (env or {}), cwd=self.root, **named)
+
+    def up(self, *services):
+        """The stack, or these services of it, and a model whose result is 0.5."""
+        for service in services:
+            image(f".*/{service}")
+        if not self.model.process:
+            self.model.start("--value", "0.5")
+        return self.run("up", *services)
+
+    def remove(self):
+        self.model.stop()
+        remove(self.project)
+
+    def container(self, service, project=""):
+        by = [f"com.docker.compose.project={self.project}{project}", f"com.docker.compose.service={service}"]
+        return docker("ps", "-aq", *(word for label in by for word in ("--filter", f"label={label}")))
+
+    def ask(self, expression):
+        """The one value that its Prometheus answers."""
+        return value(self.prometheus, expression)
+
+    def mails(self, beginning=""):
+        """The subjects of the mails that begin so, the latest first."""
+        messages = fetch_json(f"{self.mailpit}/api/v1/messages?limit=500")["messages"]
+        return [message["Subject"] for message in messages if message["Subject"].startswith(beginning)]
+
+    def alerts(self):
+        """What is pending or fires, as Prometheus has it."""
+        return fetch_json(f"{self.prometheus}/api/v1/alerts")["data"]["alerts"]
+
+    def quiet(self):
+        """A model whose result is 0.5, until no alert is active and its mails are sent."""
+        self.model.start("--value", "0.5")
+        until(90, "no alert", lambda: self.alerts() == [] and self.ask("up") == 1)
+        until(90, "the mail of the end", lambda: self.is_over("ModelResultHigh"))
+
+    def is_over(self, alert):
+        """Whether its latest mail says so, or there was none. Prometheus tells of an end again after a minute."""
+        about = [subject for subject in self.mails() if alert in subject]
+        return not about or about[0].startswith("RESOLVED")
+
+    def password(self):
+        return (self.stack / ".env").read_text().removeprefix("GRAFANA_PASSWORD=").strip()
+
+
+def edit(file, pattern, new):
+    """Changes a file in its place, as an editor does, and as one that all may read; it must have the pattern."""
+    before = file.read_text(encoding="utf-8")
+    put(file, re.sub(pattern, new, before, flags=re.M))
+
+
+def put(file, text):
+    new = file.with_name(file.name + ".new")
+    new.write_bytes(text.encode())
+    new.chmod(file.stat().st_mode if file.exists() else 0o644)
+    new.replace(file)
+
+
+def remove(project):
+    """Containers, volumes and networks of the Compose projects of this run whose name begins so."""
+    assert project.startswith(RUN)
+    kinds = {"container": ["ps", "-a"], "volume": ["volume", "ls"], "network": ["network", "ls"]}
+    names = {"container": "{{.ID}}", "volume": "{{.Name}}", "network": "{{.ID}}"}
+    for kind, listing in kinds.items():
+        form = names[kind] + ' {{.Label "com.docker.compose.project"}}'
+        lines = docker(*listing, "--filter", "label=com.docker.compose.project", "--format", form).splitlines()
+        mine = [line.split()[0] for line in lines if line.split()[1].startswith(project)]
+        if project == RUN:
+            mine += docker(*listing, "--filter", f"label={LABEL}", "--format", names[kind]).splitlines()
+        if mine:
+            docker(kind, "rm", "-f", *(["-v"] if kind == "container" else []), *mine, code=None)
