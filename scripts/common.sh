@@ -6,9 +6,47 @@ export LC_ALL=C
 # With it, cd says where it went, which is no part of a path.
 unset CDPATH
 
-root=$(cd "$(dirname "$0")/.." && pwd)
+# Without links: the way here may be another the next time, and it is still the same folder.
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+# Cargo builds where the scripts look for it.
+export CARGO_TARGET_DIR="$root/target"
 env_file=$root/stack/.env
-all_services="prometheus alertmanager mailpit grafana"
+# shellcheck disable=SC2034 # for whoever sources this
+project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^name: *//p' "$root/stack/compose.yaml")}
+
+# The stack, a line for each service: its name, its profile in the Compose file (- where it starts by
+# itself), its port, what answers there once it is ready, its other port (- for none), and its title.
+table='prometheus    -         9090  /-/ready     -     Prometheus
+alertmanager  -         9093  /-/ready     -     Alertmanager
+mailpit       -         8025  /readyz      1025  Mailpit
+grafana       -         3000  /api/health  -     Grafana
+exporter      exporter  5000  /metrics     -     Exporter'
+
+# column N [SERVICE]: of that table; without a service, of all that start by themselves.
+column() {
+	printf '%s\n' "$table" | awk -v n="$1" -v name="${2-}" '$1 == name || name == "" && $2 == "-" { print $n }'
+}
+
+# url SERVICE
+url() {
+	printf 'http://localhost:%s\n' "$(column 3 "$1")"
+}
+
+# readiness SERVICE: the URL that answers where the service is ready.
+readiness() {
+	printf '%s%s\n' "$(url "$1")" "$(column 4 "$1")"
+}
+
+# services NAME...: these services, all that start by themselves where none is named; dies where there is
+# no such service.
+services() {
+	for name in "$@"; do
+		[ -n "$(column 1 "$name")" ] ||
+			usage_error "there is no service '$name': there are $(printf '%s\n' "$table" | awk '{ print $1 }' | paste -s -d ' ' -)"
+	done
+	[ $# -eq 0 ] || set -- "$*"
+	printf '%s\n' "${1-$(column 1 | paste -s -d ' ' -)}"
+}
 
 # die MESSAGE...: what failed and what to do, in one line.
 die() {
@@ -59,21 +97,33 @@ one_value() {
 	sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
 }
 
-# mails URL SUBJECT: the IDs of the mails in the mailbox at the URL whose subject begins so, a line each.
-mails() {
-	get "$1/api/v1/messages?limit=500" 2>/dev/null | sed 's/},{/}\
-{/g' | grep "\"Subject\":\"$2" | sed 's/.*{"ID":"\([^"]*\)".*/\1/'
+# listens PORT: whether anything listens there.
+listens() {
+	curl -s --noproxy '*' --max-time 1 -o /dev/null "http://127.0.0.1:$1/"
+	[ $? -ne 7 ]
 }
 
-# image NAME: the image in the stack's Compose file whose name that is, as in prom/prometheus; the
-# exporter's own is in no registry, so it is not among them.
-image() {
-	sed -n "/image: modelmock:/d; s|^ *image: *\($1:.*\)|\1|p" "$root/stack/compose.yaml"
-}
-
-# exporter_image: the name of the image that scripts/kit.sh makes.
-exporter_image() {
-	sed -n 's|^ *image: *\(modelmock:.*\)|\1|p' "$root/stack/compose.yaml"
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds, by the clock; says how it goes on, with
+# what the command saw last in $seen, and keeps $waited. It gives up where the command sets $gone.
+wait_for() {
+	patience=$1
+	what=$2
+	shift 2
+	began=$(date +%s)
+	waited=0
+	told=0
+	seen=
+	gone=
+	until "$@"; do
+		waited=$(($(date +%s) - began))
+		[ -z "$gone" ] && [ $waited -lt "$patience" ] || return 1
+		if [ $((waited - told)) -ge 10 ]; then
+			told=$waited
+			printf '      waiting until %s (%s s%s)\n' "$what" "$waited" "${seen:+, last seen: $seen}"
+		fi
+		sleep 1
+	done
+	waited=$(($(date +%s) - began))
 }
 
 # sha256 FILE: its sum and its name; macOS has the tool under another name.
@@ -102,24 +152,68 @@ model_command() {
 	fi
 }
 
+# image SERVICE: its image, by the Compose file.
+image() {
+	sed -n "/^  $1:/,/image:/s/^ *image: *//p" "$root/stack/compose.yaml"
+}
+
+# has_image IMAGE: whether it is here, or can be had; where it cannot it sets $why.
+has_image() {
+	! docker image inspect "$1" >/dev/null 2>&1 || return 0
+	echo "pulling $1"
+	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
+	docker pull "$1" >"$said" 2>&1 &
+	puller=$!
+	wait_for 86400 "$1 is here" has_ended
+	wait "$puller"
+	pulled=$?
+	puller=
+	why=$(grep . "$said" | tail -n 1)
+	rm -f "$said"
+	said=
+	return $pulled
+}
+
+# has_ended: whether the pull has; it is ended where its registry says nothing for a minute.
+has_ended() {
+	kill -0 "$puller" 2>/dev/null || return 0
+	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
+		kill "$puller"
+		echo "its registry does not answer" >"$said"
+	fi
+	return 1
+}
+
+# get_images SERVICE...: before anything starts; dies where one cannot be had. A kit has its own.
+get_images() {
+	! in_kit || load_images "$@"
+	for service in "$@"; do
+		image=$(image "$service")
+		if [ "$service" = exporter ]; then
+			# shellcheck disable=SC2119
+			docker image inspect "$image" >/dev/null 2>&1 ||
+				die "the image $image is made by scripts/kit.sh: run that first, or start the model with $(model_command)"
+			continue
+		fi
+		has_image "$image" && continue
+		case $why in
+		*"manifest unknown"* | *"manifest for"* | *"not found"*) todo="there is no such version: see image: in stack/compose.yaml" ;;
+		*oomanyrequests* | *"rate limit"*) todo="the registry's limit for today is reached: wait some hours, or run docker login" ;;
+		*"no space left"*) todo="the disk is full: docker system df shows what takes the room" ;;
+		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (README, What to do when)" ;;
+		esac
+		die "the image $image cannot be had: $todo ($why)"
+	done
+}
+
 # listed SERVICE N: the Nth word of its line in the kit's list of images.
 listed() {
 	awk -v service="$1" -v n="$2" '$1 == service { print $n }' "$root/images/list"
 }
 
-# load_images SERVICE...: those of the kit whose name the engine does not have; the network is never
-# asked. All is looked at before anything is loaded. Outside a kit there is nothing to load.
+# load_images SERVICE...: those of the kit whose name the engine does not have. All is looked at before
+# anything is loaded.
 load_images() {
-	if ! in_kit; then
-		case " $* " in
-		*" exporter "*)
-			# shellcheck disable=SC2119
-			docker image inspect "$(exporter_image)" >/dev/null 2>&1 ||
-				die "the image $(exporter_image) is made by scripts/kit.sh: run that first, or start the model with $(model_command)"
-			;;
-		esac
-		return
-	fi
 	for file in images/list sums; do
 		[ -s "$root/$file" ] || die "$file of the kit is missing: copy and unpack the kit again"
 	done
@@ -163,35 +257,14 @@ load_images() {
 	done
 }
 
-# pull IMAGE: gets it, with a word now and then; where it cannot be had it fails and sets $why.
-pull() {
-	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
-	docker pull "$1" >"$said" 2>&1 &
-	puller=$!
-	began=$(date +%s)
-	next=15
-	while kill -0 $puller 2>/dev/null; do
-		sleep 0.2
-		passed=$(($(date +%s) - began))
-		if [ $passed -ge 60 ] && [ ! -s "$said" ]; then
-			kill $puller
-			echo "its registry does not answer" >"$said"
-		elif [ $passed -ge $next ]; then
-			echo "still pulling $1 ($passed s)"
-			next=$((next + 15))
-		fi
-	done
-	wait $puller
-	pulled=$?
-	# shellcheck disable=SC2034 # for whoever called
-	why=$(grep . "$said" | tail -n 1)
-	rm -f "$said"
-	return $pulled
-}
-
-# has_image IMAGE: whether it is here, or can be had.
-has_image() {
-	docker image inspect "$1" >/dev/null 2>&1 || pull "$1" >/dev/null 2>&1
+# metric URL NAME [least]: of that program's page, the sum of its samples, or the least; nothing where
+# there is none. The name may be several, as in a|b.
+metric() {
+	get "$1/metrics" 2>/dev/null | awk -v name="^($2)\$" -v least="${3-}" '
+		{ split($0, part, /[{ ]/) }
+		part[1] ~ name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
+		END { if (found) printf "%.15g\n", n }
+	'
 }
 
 # as_admin PASSWORD CURL'S ARGUMENT...: the password is kept out of the list of processes.
@@ -206,16 +279,11 @@ store_port() {
 	sed -n "/^  $1:/,/listen-address/s/.*--web.listen-address=127.0.0.1:\([0-9]*\).*/\1/p" "$root/stack/store/compose.yaml"
 }
 
-# listens PORT: whether anything listens there.
-listens() {
-	curl -s --noproxy '*' --max-time 1 -o /dev/null "http://127.0.0.1:$1/"
-	[ $? -ne 7 ]
-}
-
 # read_password: sets $password to Grafana's, from stack/.env; dies where it is not said there, or said
 # in a way that Compose reads differently: quotes, dollars, blanks, comments behind it, CRLF.
 read_password() {
-	[ -r "$env_file" ] || die "there is no $env_file that you may read: scripts/up.sh makes it"
+	[ -e "$env_file" ] || die "there is no $env_file: scripts/up.sh makes it"
+	[ -r "$env_file" ] || die "you may not read $env_file, as somebody else made it (sudo scripts/up.sh?): run sudo chown $(id -un) '$env_file'"
 	password=$(sed -n 's/^GRAFANA_PASSWORD=\([A-Za-z0-9_.,:@+=/~^-]\{4,\}\)$/\1/p' "$env_file")
 	if [ -z "$password" ] || [ "$(grep -c '^[^#]*GRAFANA_PASSWORD' "$env_file")" != 1 ]; then
 		die "$env_file must have one line GRAFANA_PASSWORD= with 4 or more letters, digits or _.,:@+=/~^- and nothing else: write it so, or remove the file and run scripts/up.sh, which makes one"
@@ -226,17 +294,31 @@ read_password() {
 # start uses it; it gets the one that was read, whatever stands in the environment or in a broken file.
 compose() (
 	export GRAFANA_PASSWORD="${password:-none}"
-	# Without the profile Compose would not stop a service that starts only when asked for.
-	docker compose --profile exporter --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
+	# Without its profile Compose would not stop a service that starts only when asked for.
+	profiles=$(printf '%s\n' "$table" | awk '$2 != "-" { print "--profile", $2 }')
+	# shellcheck disable=SC2086 # words
+	docker compose $profiles --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
-# require_docker: dies where there is no engine, or no Compose that knows the stack, or where another
-# folder's stack runs under this one's name.
+# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration; a failure where
+# it finds nothing.
+refusal() {
+	case $1 in
+	prometheus) set -- prometheus promtool check config /etc/prometheus/prometheus.yml ;;
+	alertmanager) set -- alertmanager amtool check-config /etc/alertmanager/alertmanager.yml ;;
+	*) return 1 ;;
+	esac
+	! answer=$(compose exec -T "$@" 2>&1) || return 1
+	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^amtool: error|^ *FAILED: *$|^$' |
+		sed 's/.*FAILED: *//; s/^ *//; s|/etc/|stack/|g' | uniq | paste -s -d ' ' -
+}
+
+# require_docker: dies where there is no engine, or no Compose that knows the stack.
 require_docker() {
 	command -v docker >/dev/null ||
 		die "Docker is missing: install Docker Engine, or Docker Desktop on macOS and Windows (https://docs.docker.com/get-started/get-docker/)"
 	if ! failure=$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null); then
-		failure=$(echo "$failure" | grep . | tail -n 1)
+		failure=$(printf '%s\n' "$failure" | grep . | tail -n 1)
 		case $failure in
 		*"ermission denied"*) die "no permission for Docker's socket: run sudo usermod -aG docker $(id -un), then log out and in" ;;
 		*"annot connect to the Docker daemon"* | *"cannot find the file specified"*)
@@ -248,20 +330,12 @@ require_docker() {
 	case ${version#v} in
 	'' | [01].*) die "docker compose of version 2 or later is missing: install the package docker-compose-plugin (docker-compose-v2 on Ubuntu)" ;;
 	esac
-	project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^name: *//p' "$root/stack/compose.yaml")}
-	folder=$(docker ps -a --filter "label=com.docker.compose.project=$project" \
-		--format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxF "$root/stack" | head -n 1)
-	[ -z "$folder" ] ||
-		die "a stack named $project is here already, from the folder $folder: run scripts/down.sh there, or docker compose -p $project down where that folder is gone"
 }
 
-# services NAME...: these services, all where none is named; dies where there is no such service.
-services() {
-	for name in "$@"; do
-		case " $all_services exporter " in
-		*" $name "*) ;;
-		*) usage_error "there is no service '$name': there are $all_services" ;;
-		esac
-	done
-	echo "${*:-$all_services}"
+# require_own PROJECT FOLDER: dies where a stack of that name is here from another folder.
+require_own() {
+	folder=$(docker ps -a --filter "label=com.docker.compose.project=$1" \
+		--format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxF -- "$2" | head -n 1)
+	[ -z "$folder" ] ||
+		die "a stack named $1 is here already, from the folder $folder: stop it there, or with docker compose -p $1 down where that folder is gone"
 }

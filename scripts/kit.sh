@@ -30,9 +30,12 @@ for tool in curl gzip tar; do
 	command -v $tool >/dev/null || die "$tool is missing: install the package $tool"
 done
 require_docker
+puller=
 
 clean_up() {
-	[ -z "$child" ] || kill "$child" 2>/dev/null
+	for pid in $child $puller; do
+		kill "$pid" 2>/dev/null
+	done
 	[ -z "$folder" ] || rm -rf "$folder"
 }
 trap clean_up EXIT
@@ -70,17 +73,12 @@ pack() {
 
 echo "making the static exporter"
 made=$("$root/scripts/dist.sh") || exit
-exporter=$root/$(echo "$made" | head -n 1)
+exporter=$root/$(printf '%s\n' "$made" | head -n 1)
 version=${exporter##*/modelmock-}
 machine=${version#*-linux-}
 version=${version%-linux-*}
-for service in $wanted; do
-	image=$(image ".*/$service")
-	docker image inspect "$image" >/dev/null 2>&1 && continue
-	echo "pulling $image"
-	pull "$image" ||
-		die "the image $image cannot be had ($why): get it, or name the services whose images are here, as in scripts/kit.sh prometheus alertmanager mailpit"
-done
+# shellcheck disable=SC2086 # the names are words
+get_images $wanted
 
 mkdir -p "$root/target/kit" || die "cannot write $root/target/kit"
 folder=$(mktemp -d "$root/target/kit/.making.XXXXXX") || die "cannot write $root/target/kit"
@@ -92,15 +90,15 @@ for script in common up down check store; do
 done
 cp "$exporter" "$kit/modelmock" || die "cannot write $kit"
 cp -R "$root/README.md" "$root/stack" "$kit/" || die "cannot write $kit"
-# What scripts/up.sh keeps of this machine's own stack.
-rm -f "$kit"/stack/.env* "$kit"/stack/.applied-*
+# The password of this machine's own stack.
+rm -f "$kit"/stack/.env*
 find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) | while read -r text; do
 	sed 's|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
 		cat "$folder/text" >"$text" || exit 1
 done || die "cannot write $kit"
 chmod -R a+rX "$kit"
 
-image=$(exporter_image)
+image=$(image exporter)
 before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)
 tar -C "$kit" -cf "$folder/exporter.tar" modelmock || die "cannot write $folder"
 docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' "$folder/exporter.tar" "$image" >/dev/null ||
@@ -109,7 +107,7 @@ rm "$folder/exporter.tar"
 [ -z "$before" ] || docker image rm "$before" >/dev/null 2>&1
 pack exporter "$image"
 for service in $wanted; do
-	pack "$service" "$(image ".*/$service")"
+	pack "$service" "$(image "$service")"
 done
 (cd "$kit" && find . -type f ! -name sums | sed 's|^\./||' | sort | while read -r file; do
 	sha256 "$file" || exit 1
@@ -125,8 +123,8 @@ bytes=$(wc -c <"$root/$file" | tr -d ' ')
 echo "$file"
 echo "$bytes bytes ($(megabytes "$root/$file"))"
 echo "SHA-256 ${sum%% *}"
-for service in $all_services; do
-	case " $wanted exporter " in
+for service in $(services); do
+	case " $wanted " in
 	*" $service "*) ;;
 	*) echo "It lacks $service: scripts/up.sh says so there." ;;
 	esac

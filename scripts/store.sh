@@ -8,42 +8,36 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-grafana=http://localhost:3000
-patience=60 # seconds
+grafana=$(url grafana)
+project=$project-store
 
 store_compose() {
-	docker compose --env-file /dev/null --project-name "${COMPOSE_PROJECT_NAME:-modelmock}-store" \
+	docker compose --env-file /dev/null --project-name "$project" --project-directory "$root/stack/store" \
 		--file "$root/stack/store/compose.yaml" "$@"
 }
 
-# grafana_runs: whether the lab's Grafana does, and sets its $password.
+# grafana_runs: whether the lab's Grafana does and the password for it is known, and sets $password.
 grafana_runs() {
-	[ -r "$env_file" ] && get -o /dev/null "$grafana/api/health" 2>/dev/null && read_password
+	get -o /dev/null "$(readiness grafana)" 2>/dev/null && (read_password) && read_password
+}
+
+is_ready() {
+	get -o /dev/null "http://localhost:$(store_port "$1")/-/ready" 2>/dev/null
 }
 
 up() {
-	load_images prometheus
-	image=$(image prom/prometheus)
-	if ! docker image inspect "$image" >/dev/null 2>&1; then
-		echo "pulling $image"
-		# shellcheck disable=SC2154 # pull sets it
-		pull "$image" || die "the image $image cannot be had: is this machine online? ($why)"
-	fi
+	get_images prometheus
 	running=$(store_compose ps --status running --services 2>/dev/null)
 	for name in store site-a site-b; do
-		echo "$running" | grep -qx "$name" && continue
+		printf '%s\n' "$running" | grep -qx "$name" && continue
 		! listens "$(store_port $name)" || die "port $(store_port $name), which $name needs, is taken: stop what uses it, or change the port in stack/store"
 	done
 	store_compose up -d --pull never || die "Docker could not start the store: what it said is above"
-	until_then=$(($(date +%s) + patience))
 	for name in store site-a site-b; do
-		until get -o /dev/null "http://127.0.0.1:$(store_port $name)/-/ready" 2>/dev/null; do
-			if [ "$(date +%s)" -gt $until_then ]; then
-				store_compose logs --no-log-prefix --tail 15 $name >&2
-				die "$name does not answer after $patience s; the end of its log is above"
-			fi
-			sleep 0.5
-		done
+		if ! wait_for 60 "$name is ready" is_ready $name; then
+			store_compose logs --no-log-prefix --tail 15 $name >&2
+			die "$name does not answer after $waited s; the end of its log is above"
+		fi
 		# A site that runs already may have another configuration than the file.
 		store_compose kill -s HUP $name >/dev/null 2>&1
 	done
@@ -87,4 +81,5 @@ up | down | "down --volumes") ;;
 esac
 require_curl
 require_docker
+require_own "$project" "$root/stack/store"
 "$@"
