@@ -1,4 +1,4 @@
-//! The README against what it documents: each metric and each flag has its row.
+//! The exporter's README against what it documents: each metric and each flag has its row.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
 
 #[test]
 fn each_metric_family_has_its_row() {
-    let (readme, page) = (read("README.md"), read("tests/page.prom"));
+    let (readme, page) = (read("src/README.md"), read("tests/page.prom"));
     let mut rows: Vec<&str> = readme
         .lines()
         .filter(|line| line.starts_with("| `model") || line.starts_with("| `process_"))
@@ -30,7 +30,7 @@ fn each_metric_family_has_its_row() {
 
 #[test]
 fn each_flag_has_its_row() {
-    let readme = read("README.md");
+    let readme = read("src/README.md");
     let help = Command::new(env!("CARGO_BIN_EXE_modelmock"))
         .arg("--help")
         .output()
