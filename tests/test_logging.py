@@ -206,3 +206,24 @@ def test_nothing_is_lost_or_doubled_by_what_ends(lab):
 
 def test_a_full_disk_loses_nothing(lab):
     """Loki's disk is full, has room again, and Loki is killed then, so that what it has is what it wrote."""
+    override = lab.work / "full.yaml"
+    small = "{driver: local, driver_opts: {type: tmpfs, device: tmpfs, o: 'size=32m,mode=1777'}}"
+    override.write_text(
+        f"services: {{loki: {{volumes: ['small:/loki']}}, fluent-bit: {{volumes: ['small:/data']}}}}\nvolumes: {{small: {small}}}\n"
+    )
+    compose = ["docker", "compose", "--profile", "logging", "--project-directory", lab.stack, "-f", lab.stack / "compose.yaml", "-f", override]
+    env = lab.env | {"GRAFANA_PASSWORD": "none"}
+    run(*compose, "up", "-d", "--pull", "never", *SERVICES, env=env)
+    shell = ["docker", "run", "--rm", "--label", LABEL, "-v", f"{lab.project}_small:/small", "--entrypoint", "sh", image("prom/prometheus"), "-c"]
+    until(30, "Loki", lambda: fetch(f"{lab.loki}/ready"))
+    throttled = f"{lab.loki}/metrics"
+    with logged(lab, "localhost:9", "--interval", "0.05"):
+        time.sleep(2)
+        # As a disk fills: there is still some room when Loki looks.
+        run(*shell, "cd /small && head -c $(($(df -k . | awk 'NR == 2 { print $4 }') - 300))k /dev/zero >filling", code=None)
+        until(20, "Loki takes no more", lambda: re.search(r"^loki_ingester_wal_disk_full_failures_total [1-9]", fetch(throttled), re.M))
+        run(*shell, "cat /dev/zero >/small/full", code=None)
+        time.sleep(5)
+        run(*shell, "rm /small/fill* /small/full")
+        time.sleep(12)
+    arrive(lab, "localhost:9", results(lab.logs / "localhost:9.log"))
