@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -32,6 +33,14 @@ def make_lab(request):
     yield make
     for lab in labs:
         lab.remove()
+
+
+@pytest.fixture
+def tmp_path():
+    """Below the project, as not every engine can mount what lies elsewhere, and for all to read."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=WORK))
+    path.chmod(0o755)
+    return path
 
 
 @pytest.fixture
@@ -146,11 +155,18 @@ def pytest_sessionfinish(session):
         longrepr="\n".join(differs) or None,
         when="call",
     )
-    session.config.hook.pytest_runtest_logreport(report=report)
     stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
+    stats.setdefault(report.outcome, []).append(report)
     # What skipped all is no success.
     if differs or len(stats.get("passed", [])) <= 1:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was measured, of tests that passed, too."""
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for _, figure in (each for each in report.user_properties if each[0] == "measured"):
+            terminalreporter.write_line(f"measured: {figure}")
 
 
 @pytest.hookimpl(trylast=True)
