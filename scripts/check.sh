@@ -306,50 +306,39 @@ check_own() {
 	fi
 }
 
-# lines RANGE [TIME]: how many results of this model Loki has of that long before.
+# lines RANGE [TIME]: how many results of this model Loki has of that long before; nothing for none.
 lines() {
 	get --get --data-urlencode "query=sum(count_over_time({job=\"model_mock\", instance=\"$instance\"} |= \"model_result\" [$1]))" \
-		--data-urlencode "time=${2-}" "$loki/loki/api/v1/query" 2>/dev/null | one_value
+		--data-urlencode "time=${2-}" "$(url loki)/loki/api/v1/query" 2>/dev/null | one_value
 }
 
-# agrees: whether Loki has as many results as the model drew since its start, up to the latest.
+# agrees: whether Loki has each result of the model since its start, up to the latest, and sets $same.
 agrees() {
 	latest=$(metric "$exporter" model_last_refresh_timestamp_seconds)
 	drawn=$(metric "$exporter" model_refreshes_total)
 	logged=$(lines "$(awk "BEGIN { printf \"%d\", ($latest - $started) * 1000 }")ms" "$latest")
-	[ "${logged:=0}" = "$drawn" ]
+	[ "${logged:=0}" != "$drawn" ] || same="$drawn results since the model started"
+	[ -n "$same" ]
 }
 
 check_logging() {
-	loki=$(url loki)
 	is_up loki && is_up fluent-bit || return
 
-	criterion="the model's lines arrive in Loki"
-	refused=$(metric "$loki" loki_discarded_samples_total)
-	say_why="Loki refused ${refused:-0} since it started: docker compose -f stack/compose.yaml logs fluent-bit says why"
-	if [ -n "$(lines 10s)" ]; then
-		ok "$criterion" "the newest is not older than two intervals"
-	elif [ -n "$(find "$root/stack/logs" -name '*.log' -mmin -1 2>/dev/null)" ]; then
-		fail "$criterion" "none of the last 10 s did" "$say_why"
-	elif [ -d "$root/stack/logs" ]; then
-		fail "$criterion" "no file in stack/logs has one of the last minute" "restart the model as $(logged_command)"
-	else
-		fail "$criterion" "there is no folder stack/logs" "scripts/up.sh logging"
-	fi || return
-	criterion="the log and the metric count the same"
-	started=$(metric "$exporter" process_start_time_seconds)
-	if [ -z "$started" ]; then
-		still_open "$criterion" "the model does not tell when it started" "$start_model"
-	elif wait_for 5 "$criterion" agrees; then
-		ok "$criterion" "$drawn results since the model started"
-	else
-		fail "$criterion" "$logged in the log, $drawn in the metric" "restart the model as $(logged_command); a second one needs a file of its own, as stack/logs/localhost:5001.log; $say_why"
-	fi
+	next="restart the model as $(logged_command)"
+	lost="Loki refused $(metric "$(url loki)" loki_discarded_samples_total) since it started: docker compose -f stack/compose.yaml logs fluent-bit"
+	todo=$next
+	[ -z "$(find "$root/stack/logs" -name '*.log' -mmin -1 2>/dev/null)" ] || todo=$lost
+	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $next"
+	judge "the model's lines arrive" "$(lines 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" || return
 
-	criterion="the data source Loki answers"
-	knows_password "$criterion" || return
+	same=
+	started=$(metric "$exporter" process_start_time_seconds)
+	wait_for 5 "the newest line arrives" agrees
+	judge "the log and the metric count the same" "$same" "$logged in the log, $drawn in the metric" "$next; a second model needs a file of its own, as stack/logs/localhost:5001.log. $lost"
+
+	knows_password "the data source Loki answers" || return
 	seen=$(as_admin "$password" --get --data-urlencode 'query=vector(1)' "$grafana/api/datasources/proxy/uid/loki/loki/api/v1/query" 2>&1)
-	judge "$criterion" "$(printf '%s\n' "$seen" | one_value | sed 's/.*/through Grafana/')" "$seen" "scripts/up.sh grafana"
+	judge "the data source Loki answers" "$(printf '%s\n' "$seen" | one_value | sed 's/.*/through Grafana/')" "$seen" "scripts/up.sh grafana"
 }
 
 # is_high: whether the rule's own query has an answer for this model.
