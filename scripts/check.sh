@@ -325,7 +325,8 @@ check_logging() {
 	is_up loki && is_up fluent-bit || return
 
 	next="restart the model as $(logged_command)"
-	lost="Loki refused $(metric "$(url loki)" loki_discarded_samples_total) since it started: docker compose -f stack/compose.yaml logs fluent-bit"
+	lost=$(metric "$(url loki)" loki_discarded_samples_total)
+	lost="Loki refused ${lost:-0} since it started: docker compose -f stack/compose.yaml logs fluent-bit"
 	todo=$next
 	[ -z "$(find "$root/stack/logs" -name '*.log' -mmin -1 2>/dev/null)" ] || todo=$lost
 	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $next"
