@@ -9,8 +9,10 @@ Usage: walk.py CHROMIUM PICTURES    (the folder that the pictures are put into)
 
 import base64
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -61,14 +63,21 @@ class Model:
     def start(self, *arguments):
         self.stop()
         command = [ROOT / "target/release/modelmock", "--quiet", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         time.sleep(0.5)
         if self.process.poll() is not None:
             raise Failed("the model does not start: is port 5000 taken by another?")
 
+    def start_logged(self):
+        """As the README starts it where its lines go to Loki."""
+        self.stop()
+        command = ["sh", "-c", f'"$0" | tee -ai "{ROOT}/stack/logs/model.log"', ROOT / "target/release/modelmock"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
     def stop(self):
         if self.process:
-            self.process.terminate()
+            # With what it started, as Ctrl+C does.
+            os.killpg(self.process.pid, signal.SIGINT)
             self.process.wait()
             self.process = None
 
@@ -92,9 +101,13 @@ class Walk:
         match = re.search(rf"^### [\d.]+ {title}.*?(?=^###? )", text, re.S | re.M)
         if not match:
             raise Failed(f"the README has no section {title}")
-        self.step, self.used = title, set()
+        self.step, self.text, self.used = title, match[0], set()
         bold = re.findall(r"\*\*([^*]+)\*\*", match[0])
         self.words = [word for path in bold for word in path.split(" > ") if word not in MARKS]
+
+    def blocks(self, language):
+        """The section's blocks of code in that language."""
+        return re.findall(rf"^```{language}\n(.*?)\n```$", self.text, re.S | re.M)
 
     def word(self, word):
         if word not in self.words:
@@ -301,6 +314,79 @@ def grafana(walk, password):
     walk.find("Edit")
 
 
+def log(walk, model):
+    """The section on Loki, where it runs; its queries are the README's."""
+    walk.section("The log beside the metric")
+    page = walk.page
+    queries = iter(walk.blocks("logql"))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    model.start_logged()
+    page.goto(GRAFANA + "/explore")
+    walk.press("Explore")
+    choose_source(walk, "Loki")
+    walk.find("Builder")
+    walk.press("Code")
+    time.sleep(60)
+    ask_loki(page, next(queries))
+    walk.sees("model_result 0.")
+    walk.picture("log-lines", left=300, top=40)
+    ask_loki(page, next(queries))
+    walk.matches(r"model_result 0\.9\d+")
+    ask_loki(page, next(queries))
+    page.wait_for_selector(".uplot")
+    series = []
+    for _ in range(2):
+        ask_loki(page, next(queries))
+        series.append(page.locator(".uplot").count())
+    graph, quantile = next(queries), next(queries)
+    ask_loki(page, quantile)
+    page.wait_for_selector(".uplot")
+    ask_loki(page, graph)
+    page.wait_for_selector(".uplot")
+    walk.press("Split")
+    right = page.get_by_test_id("data-testid Explore").last
+    choose_source(walk, "Prometheus", right)
+    page.wait_for_timeout(1500)
+    ask_loki(page, "model_result", right)
+    for picker in page.get_by_test_id("data-testid TimePicker Open Button").all():
+        picker.click()
+        walk.press("Last 5 minutes")
+    page.wait_for_timeout(3000)
+    walk.picture("log-beside-metric", left=0, top=40)
+
+    walk.press("Dashboards", "Model in production")
+    page.wait_for_selector(".uplot")
+    page.wait_for_timeout(6000)
+    over = page.locator(".uplot .u-over").first
+    box = over.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 120, box["y"] + box["height"] / 2)
+    walk.press("The log at this moment")
+    walk.matches(r"model_result (0\.\d+|1)")
+    page.get_by_text("model_result").first.click()
+    walk.press("The metric at this moment")
+    page.wait_for_selector(".uplot")
+
+
+def choose_source(walk, name, within=None):
+    """Picks a data source at the top of Explore."""
+    page = within or walk.page
+    page.get_by_test_id("data-testid Select a data source").first.click()
+    walk.page.wait_for_timeout(500)
+    walk.press(name)
+
+
+def ask_loki(page, expression, within=None):
+    """Puts a query in the place of the one that is there; pasted, as an editor adds brackets to what is typed."""
+    place = within or page
+    place.locator(".monaco-editor").first.click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(expression)
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_timeout(2500)
+
+
 def own_dashboard(password):
     for found in get(GRAFANA + "/api/search?type=dash-db&query=Mine", password):
         return get(GRAFANA + "/api/dashboards/uid/" + found["uid"], password)["dashboard"]
@@ -393,6 +479,8 @@ def main():
             prometheus(walk, model)
             grafana(walk, password)
             alertmanager(walk, model)
+            if (ROOT / "stack/logs").exists():
+                log(walk, model)
             walk.section("Logging")
         except (Failed, Error) as error:
             page.screenshot(path=ROOT / "target/walk/failed.png")
