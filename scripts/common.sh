@@ -176,22 +176,22 @@ has_image() {
 	echo "pulling $1"
 	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
 	docker pull "$1" >"$said" 2>&1 &
-	puller=$!
-	wait_for 86400 "$1 is here" has_ended
-	wait "$puller"
+	child=$!
+	wait_for 86400 "$1 is here" pull_ended
+	wait "$child"
 	pulled=$?
-	puller=
+	child=
 	why=$(grep . "$said" | tail -n 1)
 	rm -f "$said"
 	said=
 	return $pulled
 }
 
-# has_ended: whether the pull has; it is ended where its registry says nothing for a minute.
-has_ended() {
-	kill -0 "$puller" 2>/dev/null || return 0
+# pull_ended: whether the pull has; it is ended where its registry says nothing for a minute.
+pull_ended() {
+	kill -0 "$child" 2>/dev/null || return 0
 	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
-		kill "$puller"
+		kill "$child"
 		echo "its registry does not answer" >"$said"
 	fi
 	return 1
@@ -213,7 +213,7 @@ get_images() {
 		*"manifest unknown"* | *"manifest for"* | *"not found"*) todo="there is no such version: see image: in stack/compose.yaml" ;;
 		*oomanyrequests* | *"rate limit"*) todo="the registry's limit for today is reached: wait some hours, or run docker login" ;;
 		*"no space left"*) todo="the disk is full: docker system df shows what takes the room" ;;
-		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (README, What to do when)" ;;
+		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (stack/README.md, What to do when)" ;;
 		esac
 		die "the image $image cannot be had: $todo ($why)"
 	done

@@ -30,24 +30,19 @@ for tool in curl gzip tar; do
 	command -v $tool >/dev/null || die "$tool is missing: install the package $tool"
 done
 require_docker
-puller=
 
 clean_up() {
-	for pid in $child $puller; do
-		kill "$pid" 2>/dev/null
-	done
+	[ -z "$child" ] || kill "$child" 2>/dev/null
 	[ -z "$folder" ] || rm -rf "$folder"
 }
 trap clean_up EXIT
-trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 1' INT TERM HUP
 
 # patiently COMMAND...: it, so that a signal need not wait for its end.
 patiently() {
 	"$@" &
 	child=$!
-	wait $child
+	wait "$child"
 	ended=$?
 	child=
 	return $ended
@@ -93,7 +88,7 @@ cp -R "$root/README.md" "$root/stack" "$kit/" || die "cannot write $kit"
 # The password of this machine's own stack.
 rm -rf "$kit"/stack/.env* "$kit/stack/logs"
 find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) | while read -r text; do
-	sed 's|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
+	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d; s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
 		cat "$folder/text" >"$text" || exit 1
 done || die "cannot write $kit"
 chmod -R a+rX "$kit"

@@ -11,7 +11,7 @@ set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 said=
-puller=
+child=
 
 case ${1-} in
 -h | --help)
@@ -20,9 +20,9 @@ case ${1-} in
 	;;
 -*) usage_error "unknown flag '$1'" ;;
 esac
-wanted=$(services "$@") || exit
 require_curl
 require_docker
+wanted=$(services "$@") || exit
 require_own "$project" "$root/stack"
 
 # holder PORT: the program that listens there, as far as this user may know.
@@ -102,7 +102,7 @@ apply() {
 			code=$(as_admin "$password" -o /dev/null -w '%{http_code}' -X POST "$(url grafana)/api/admin/provisioning/$kind/reload")
 			case $code in
 			200) ;;
-			401) die "Grafana does not know the password in $env_file: see the README's 'forgotten Grafana password'" ;;
+			401) die "Grafana does not know the password in $env_file: see stack/README.md, 'forgotten Grafana password'" ;;
 			*) die "Grafana does not take stack/grafana/provisioning/$kind (HTTP $code): docker compose -f stack/compose.yaml logs grafana says why" ;;
 			esac
 		done
@@ -113,7 +113,7 @@ apply() {
 # stop_what_began: after a signal, so that nothing goes on that nobody waits for.
 stop_what_began() {
 	trap '' INT TERM HUP
-	[ -z "$puller" ] || kill "$puller" 2>/dev/null
+	[ -z "$child" ] || kill "$child" 2>/dev/null
 	rm -f "$said" "$env_file.new"
 	for service in $wanted; do
 		printf '%s\n' "$running" | grep -qx "$service" || compose rm -sf "$service" >/dev/null 2>&1
