@@ -41,12 +41,12 @@ class ImageMissing(pytest.skip.Exception):
 
 
 def until(seconds, what, attempt):
-    """What the attempt gives once it gives something; nobody answers at first."""
+    """What the attempt gives once it gives something; nobody, or with nothing, answers at first."""
     end = time.monotonic() + seconds
     while True:
         try:
             seen = attempt()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             seen, error_seen = None, error
         else:
             error_seen = seen

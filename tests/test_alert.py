@@ -1,0 +1,95 @@
+"""What check.sh --alert says on the way from a high result to its mail, and what it says of notifications."""
+
+import time
+
+import pytest
+
+from lab import docker, edit, fetch, fetch_json, until
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab):
+    lab = make_lab("alert")
+    lab.up("prometheus", "alertmanager", "mailpit")
+    return lab
+
+
+def test_the_threshold_is_the_rules(lab):
+    rules = lab.stack / "prometheus/rules/model.yml"
+    before = rules.read_text()
+    edit(rules, r"\} > 0\.9$", "} >= 0.6 # a comment")
+    others = [("ModelResultLow", "< 0.1"), ("ModelResultVeryHigh", "> 0.99")]
+    edit(rules, r"\Z", "".join(f'      - alert: {name}\n        expr: model_result{{job="model_mock"}} {limit}\n' for name, limit in others))
+    lab.run("up", "prometheus")
+    lab.model.start("--value", "0.6")
+    assert "ok    a result passes 0.6" in lab.run("check", "--alert")
+    rules.write_text(before)
+    lab.run("up", "prometheus")
+
+
+def test_a_silence_is_told_though_an_older_mail_is_there(lab):
+    lab.quiet()
+    assert lab.mails("FIRING ModelResultHigh")
+    matcher = {"name": "instance", "value": lab.model.address, "isRegex": False}
+    times = {"startsAt": "2001-01-01T00:00:00Z", "endsAt": "2999-01-01T00:00:00Z"}
+    silence = {"matchers": [matcher], **times, "createdBy": "test", "comment": "test"}
+    silence = fetch_json(f"{lab.alertmanager}/api/v2/silences", silence)["silenceID"]
+    lab.model.start("--value", "0.95")
+    said = lab.run("check", "--alert", code=1)
+    assert "the alert is silenced" in said
+    assert f"expire the silence: {lab.alertmanager}/#/silences/{silence}" in said
+    fetch(f"{lab.alertmanager}/api/v2/silence/{silence}", method="DELETE")
+    lab.run("check", "--alert")
+
+
+def test_an_inhibited_alert_is_told(lab):
+    lab.quiet()
+    file = lab.stack / "alertmanager/alertmanager.yml"
+    before = file.read_text()
+    edit(file, r"^inhibit_rules:", "\\g<0>\n  - source_matchers: ['alertname = \"Holiday\"']\n    target_matchers: ['alertname = \"ModelResultHigh\"']")
+    lab.run("up", "alertmanager")
+    fetch(f"{lab.alertmanager}/api/v2/alerts", [{"labels": {"alertname": "Holiday", "instance": "test"}}])
+    lab.model.start("--value", "0.95")
+    assert "the alert is inhibited or muted" in lab.run("check", "--alert", code=1)
+    file.write_text(before)
+    lab.run("up", "alertmanager")
+
+
+def test_an_alert_that_alertmanager_remembers_is_told(lab):
+    lab.model.start("--value", "0.95")
+    lab.run("check", "--alert")
+    # Prometheus is away while the alert fires: Alertmanager takes it for the one that it has mailed.
+    restarted = time.time()
+    docker("restart", lab.container("prometheus"))
+    until(60, "the alert, anew", lambda: lab.ask('ALERTS_FOR_STATE{alertname="ModelResultHigh"}') > restarted)
+    said = lab.run("check", "--alert", code=1)
+    assert "Alertmanager knows this alert since" in said and "--value 0.5" in said
+    lab.quiet()
+    lab.model.start("--value", "0.95")
+    lab.run("check", "--alert")
+
+
+def test_notifications_are_told(lab):
+    """None sent, one that failed, and all well again."""
+    lab.model.stop()
+    lab.run("down", "--volumes")
+    lab.run("up", "alertmanager")
+
+    def send(name):
+        fetch(f"{lab.alertmanager}/api/v2/alerts", [{"labels": {"alertname": name, "instance": "test"}}])
+
+    def says(words, code):
+        until(30, words, lambda: words in lab.run("check", "alertmanager", code=None))
+        lab.run("check", "alertmanager", code=code)
+
+    says("none was sent yet", 0)
+    assert "open  " in lab.run("check", "alertmanager")
+    send("First")
+    says("FAIL  no notification failed: of", 1)
+    lab.run("up", "mailpit")
+    until(30, "the mail", lambda: lab.mails("FIRING First"))
+    docker("restart", lab.container("alertmanager"))
+    until(30, "Alertmanager", lambda: fetch(f"{lab.alertmanager}/-/ready"))
+    send("Second")
+    until(30, "the next mail", lambda: lab.mails("FIRING Second"))
+    says("ok    no notification failed", 0)
