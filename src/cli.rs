@@ -1,7 +1,9 @@
 //! The command line: which flags there are, what they allow, and what is said when they are wrong.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::model;
@@ -26,6 +28,11 @@ Usage: modelmock [FLAG...]
 Ctrl+C stops it.
 ";
 
+const ADDRESS: &str = "an IP address and a port such as 127.0.0.1:5000 or [::1]:5000";
+const SECONDS: &str = "a number of seconds from 0.01 to 86400";
+const SEED: &str = "a whole number from 0 to 18446744073709551615";
+const RESULT: &str = "a number from 0 to 1";
+
 const VERSION: &str = concat!("modelmock ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What the command line asks for.
@@ -46,97 +53,64 @@ pub struct Options {
 /// # Errors
 /// One line that names the argument which is wrong, says what is allowed and points at `--help`.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    let mut options = Options {
-        listen: (Ipv4Addr::LOCALHOST, 5000).into(),
-        model: model::Options {
-            interval: Duration::from_secs(5),
-            seed: None,
-            value: None,
-        },
-        quiet: false,
-    };
+    let mut listen = (Ipv4Addr::LOCALHOST, 5000).into();
+    let mut interval = 5.0;
+    let (mut seed, mut value, mut quiet) = (None, None, false);
     let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         let (flag, attached) = match argument.split_once('=') {
             Some((flag, value)) => (flag, Some(value.to_owned())),
             None => (argument.as_str(), None),
         };
-        let mut value = |allowed| Value {
-            flag,
-            allowed,
-            given: attached.clone().or_else(|| arguments.next()),
-        };
+        let mut given = || attached.clone().or_else(|| arguments.next());
         match flag {
-            "--listen" => {
-                options.listen =
-                    value("an IP address and a port such as 127.0.0.1:5000 or [::1]:5000")
-                        .parse(|_| true)?;
-            }
+            "--listen" => listen = read(flag, given(), ADDRESS, |_| true)?,
             "--interval" => {
-                let seconds = value("a number of seconds from 0.01 to 86400")
-                    .parse(|seconds| (0.01..=86_400.0).contains(seconds))?;
-                options.model.interval = Duration::from_secs_f64(seconds);
+                interval = read(flag, given(), SECONDS, |s| (0.01..=86_400.0).contains(s))?;
             }
-            "--seed" => {
-                let seed =
-                    value("a whole number from 0 to 18446744073709551615").parse(|_| true)?;
-                options.model.seed = Some(seed);
-            }
+            "--seed" => seed = Some(read(flag, given(), SEED, |_| true)?),
             "--value" => {
-                let result: f64 =
-                    value("a number from 0 to 1").parse(|result| (0.0..=1.0).contains(result))?;
+                let result: f64 = read(flag, given(), RESULT, |v| (0.0..=1.0).contains(v))?;
                 // Minus zero is in range, too, and would be shown with its sign.
-                options.model.value = Some(result.abs());
+                value = Some(result.abs());
             }
             "--quiet" | "-h" | "--help" | "-V" | "--version" if attached.is_some() => {
-                return Err(wrong(&format!(
+                return Err(wrong(format_args!(
                     "{flag} takes no value, but got '{argument}'"
                 )));
             }
-            "--quiet" => options.quiet = true,
+            "--quiet" => quiet = true,
             "-h" | "--help" => return Ok(Command::Print(HELP)),
             "-V" | "--version" => return Ok(Command::Print(VERSION)),
-            _ => {
-                let flags = "--listen, --interval, --seed, --value, --quiet, --help and --version";
-                return Err(wrong(&format!(
-                    "unknown argument '{argument}': there are {flags}"
-                )));
-            }
+            _ => return Err(wrong(format_args!("unknown argument '{argument}'"))),
         }
     }
-    Ok(Command::Run(options))
+    Ok(Command::Run(Options {
+        listen,
+        model: model::Options {
+            interval: Duration::from_secs_f64(interval),
+            seed,
+            value,
+        },
+        quiet,
+    }))
 }
 
-/// A flag's value as it was given, and the words for what it may be.
-struct Value<'a> {
-    flag: &'a str,
-    allowed: &'a str,
+/// A flag's value as it was given, where it is one that is allowed.
+fn read<T: FromStr>(
+    flag: &str,
     given: Option<String>,
+    allowed: &str,
+    is_allowed: impl Fn(&T) -> bool,
+) -> Result<T, String> {
+    let given =
+        given.ok_or_else(|| wrong(format_args!("{flag} has no value: it takes {allowed}")))?;
+    let value = given.parse().ok().filter(is_allowed);
+    value.ok_or_else(|| wrong(format_args!("{flag} takes {allowed}, not '{given}'")))
 }
 
-impl Value<'_> {
-    fn parse<T: std::str::FromStr>(self, allows: impl Fn(&T) -> bool) -> Result<T, String> {
-        let Value {
-            flag,
-            allowed,
-            given,
-        } = self;
-        let Some(given) = given else {
-            return Err(wrong(&format!("{flag} has no value: it takes {allowed}")));
-        };
-        given
-            .parse()
-            .ok()
-            .filter(allows)
-            .ok_or_else(|| wrong(&format!("{flag} takes {allowed}, not '{given}'")))
-    }
-}
-
-fn wrong(what: &str) -> String {
+fn wrong(what: impl Display) -> String {
     // An argument may hold anything, line breaks and escape sequences too: the error stays one line.
-    let line: String = what
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
+    let line = what.to_string().replace(char::is_control, "?");
     format!("{line}; see modelmock --help")
 }

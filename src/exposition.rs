@@ -3,177 +3,101 @@
 //! The format: <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 //! To add a metric, keep its value where it comes about and write its family here.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use tiny_http::StatusCode;
-
-use crate::model::{BOUNDS, Model, QUANTILES, Refresh};
-use crate::process::{Process, Sample};
+use crate::lock;
+use crate::model::{BOUNDS, Model, QUANTILES, unix};
+use crate::process::Process;
 
 /// The `Content-Type` of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long the process metrics are good for: a scrape that reads them from procfs takes three times the
-/// CPU time, and nobody needs them more often than this.
-const SAMPLE_LASTS: Duration = Duration::from_millis(100);
-
-/// The status codes that there are answers with.
-const CODES: [u16; 9] = [200, 400, 404, 405, 408, 414, 431, 501, 505];
+/// The status codes that are on the page before there was such an answer.
+const CODES: [u16; 7] = [200, 400, 404, 405, 408, 431, 505];
 
 /// Writes the page, for any thread.
 pub struct Exposition {
     model: Arc<Model>,
-    process: Option<Process>,
-    /// How many answers were sent so far, by each of [`CODES`].
-    answers: [AtomicU64; CODES.len()],
-    kept: Mutex<Kept>,
-}
-
-/// What is written already and serves again.
-#[derive(Default)]
-struct Kept {
-    /// The families that change only with a refresh, as of the refresh after which there were `count`.
-    refreshed: String,
-    count: u64,
-    /// The process metrics, and when they were read.
-    sampled: String,
-    sampled_at: Option<Instant>,
+    /// How many answers were sent so far, by status code.
+    answers: Mutex<BTreeMap<u16, u64>>,
+    process: Option<Mutex<Process>>,
+    started_at: SystemTime,
 }
 
 impl Exposition {
-    pub fn of(model: Arc<Model>) -> Self {
+    pub fn of(model: Arc<Model>, started_at: SystemTime) -> Self {
         Exposition {
             model,
-            process: Process::open(),
-            answers: Default::default(),
-            kept: Mutex::default(),
+            answers: Mutex::new(CODES.map(|code| (code, 0)).into()),
+            process: Process::open().map(Mutex::new),
+            started_at,
         }
     }
 
     /// Counts an answer that was sent.
-    pub fn count(&self, code: StatusCode) {
-        if let Some(place) = CODES.iter().position(|known| *known == code.0) {
-            self.answers[place].fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn count(&self, code: u16) {
+        *lock(&self.answers).entry(code).or_default() += 1;
     }
 
     /// The whole page, as of now.
+    #[rustfmt::skip]
     pub fn page(&self) -> String {
-        let mut text = String::with_capacity(4096);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((count, refresh)) = self.model.newer_than(kept.count) {
-            kept.count = count;
-            kept.refreshed.clear();
-            Page(&mut kept.refreshed).refresh(count, &refresh);
+        let mut page = Page(String::with_capacity(4096));
+
+        let (result, statistics) = self.model.latest();
+        let (count, sum) = (statistics.count, statistics.sum);
+        page.one("model_result", "gauge", "The latest result of the model, from 0 to 1.", result);
+        page.one("model_refreshes_total", "counter", "Results drawn so far.", count);
+        page.one("model_last_refresh_timestamp_seconds", "gauge", "When the latest result was drawn, in Unix time.", statistics.drawn_at);
+
+        let name = "model_result_distribution";
+        page.family(name, "histogram", "All results so far, counted in tenths.");
+        for (bound, bucket) in BOUNDS.iter().zip(statistics.buckets) {
+            page.sample(format_args!("{name}_bucket{{le=\"{bound:?}\"}}"), bucket);
         }
-        if kept.sampled_at.is_none_or(|at| at.elapsed() > SAMPLE_LASTS) {
-            kept.sampled_at = Some(Instant::now());
-            kept.sampled.clear();
-            if let Some(sample) = self.process.as_ref().and_then(Process::sample) {
-                Page(&mut kept.sampled).process(&sample);
+        page.sample(format_args!("{name}_bucket{{le=\"+Inf\"}}"), count);
+        page.sample(format_args!("{name}_sum"), sum);
+        page.sample(format_args!("{name}_count"), count);
+
+        let name = "model_result_recent";
+        page.family(name, "summary", "Quantiles of the last 180 results; sum and count of all.");
+        for (quantile, result) in QUANTILES.iter().zip(statistics.quantiles) {
+            page.sample(format_args!("{name}{{quantile=\"{quantile}\"}}"), result);
+        }
+        page.sample(format_args!("{name}_sum"), sum);
+        page.sample(format_args!("{name}_count"), count);
+
+        if let Some(process) = &self.process {
+            for (name, kind, help, value) in lock(process).metrics() {
+                page.one(name, kind, help, value);
             }
         }
-        text.push_str(&kept.refreshed);
-        text.push_str(&kept.sampled);
-        drop(kept);
-        Page(&mut text).exporter(&self.answers);
-        text
+        page.one("process_start_time_seconds", "gauge", "When the process started, in Unix time.", unix(self.started_at));
+
+        let name = "modelmock_http_requests_total";
+        page.family(name, "counter", "Answers sent whole so far, by status code; this page is not yet among them.");
+        for (code, answers) in &*lock(&self.answers) {
+            page.sample(format_args!("{name}{{code=\"{code}\"}}"), answers);
+        }
+        let name = "modelmock_build_info";
+        page.family(name, "gauge", "Always 1; its label says which version this is.");
+        page.sample(format_args!("{name}{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+        page.0
     }
 }
 
-/// A page that is being written.
-struct Page<'a>(&'a mut String);
+/// A page that is being written; writing to a string cannot fail.
+struct Page(String);
 
-impl Page<'_> {
-    fn refresh(&mut self, count: u64, refresh: &Refresh) {
-        let Refresh {
-            result,
-            drawn_at,
-            sum,
-            buckets,
-            quantiles,
-        } = refresh;
-        self.family(
-            "model_result",
-            "gauge",
-            "The latest result of the model, from 0 to 1.",
-        );
-        self.sample("model_result", result);
-        self.family("model_refreshes_total", "counter", "Results drawn so far.");
-        self.sample("model_refreshes_total", count);
-        let name = "model_last_refresh_timestamp_seconds";
-        self.family(
-            name,
-            "gauge",
-            "When the latest result was drawn, in Unix time.",
-        );
-        self.sample(name, drawn_at);
-
-        let name = "model_result_distribution";
-        self.family(name, "histogram", "All results so far, counted in tenths.");
-        for (bound, bucket) in BOUNDS.iter().zip(buckets) {
-            self.sample(format_args!("{name}_bucket{{le=\"{bound:?}\"}}"), bucket);
-        }
-        self.sample(format_args!("{name}_bucket{{le=\"+Inf\"}}"), count);
-        self.sample(format_args!("{name}_sum"), sum);
-        self.sample(format_args!("{name}_count"), count);
-
-        let name = "model_result_recent";
-        self.family(
-            name,
-            "summary",
-            "Quantiles of the last 180 results; sum and count of all.",
-        );
-        for (quantile, result) in QUANTILES.iter().zip(quantiles) {
-            self.sample(format_args!("{name}{{quantile=\"{quantile}\"}}"), result);
-        }
-        self.sample(format_args!("{name}_sum"), sum);
-        self.sample(format_args!("{name}_count"), count);
+impl Page {
+    /// A family of one sample without labels.
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, value);
     }
-
-    fn exporter(&mut self, answers: &[AtomicU64]) {
-        let name = "modelmock_http_requests_total";
-        let help = "Answers sent whole so far, by status code; this page is not yet among them.";
-        self.family(name, "counter", help);
-        for (code, answers) in CODES.iter().zip(answers) {
-            self.sample(
-                format_args!("{name}{{code=\"{code}\"}}"),
-                answers.load(Ordering::Relaxed),
-            );
-        }
-        let name = "modelmock_build_info";
-        self.family(
-            name,
-            "gauge",
-            "Always 1; its label says which version this is.",
-        );
-        self.sample(
-            format_args!("{name}{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")),
-            1,
-        );
-    }
-
-    fn process(&mut self, sample: &Sample) {
-        #[rustfmt::skip]
-        let families: [(&str, &str, &str, &dyn Display); 7] = [
-            ("process_cpu_seconds_total", "counter", "CPU time spent so far, user and system, in seconds.", &sample.cpu_seconds),
-            ("process_resident_memory_bytes", "gauge", "Memory that is held in RAM, in bytes.", &sample.resident_bytes),
-            ("process_virtual_memory_bytes", "gauge", "Address space that is reserved, in bytes.", &sample.virtual_bytes),
-            ("process_virtual_memory_max_bytes", "gauge", "How much address space may be reserved, in bytes.", &sample.max_virtual_bytes),
-            ("process_open_fds", "gauge", "Open file descriptors.", &sample.open_fds),
-            ("process_max_fds", "gauge", "How many file descriptors may be open.", &sample.max_fds),
-            ("process_start_time_seconds", "gauge", "When the process started, in Unix time.", &sample.start_time_seconds),
-        ];
-        for (name, kind, help, value) in families {
-            self.family(name, kind, help);
-            self.sample(name, value);
-        }
-    }
-
-    // Writing to a string cannot fail.
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");

@@ -11,14 +11,8 @@ use std::time::{Duration, SystemTime};
 /// How many lines wait for a reader that pauses before newer ones are left out.
 const WAITING_LINES: usize = 64;
 
-/// Where a refresh leaves its line; `None` where no lines are wanted.
-pub type Log = Option<SyncSender<Line>>;
-
-/// A result (a fraction in [0, 1]) and when it was drawn.
-pub struct Line {
-    pub drawn_at: SystemTime,
-    pub result: f64,
-}
+/// Where a refresh leaves when it drew which result; `None` where no lines are wanted.
+pub type Log = Option<SyncSender<(SystemTime, f64)>>;
 
 /// Prints the first line, which names the address, and starts the thread that prints the others.
 ///
@@ -39,7 +33,7 @@ pub fn start(address: SocketAddr, quiet: bool) -> Result<Log, String> {
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || {
-            for Line { drawn_at, result } in lines {
+            for (drawn_at, result) in lines {
                 print(format_args!("{} model_result {result}", rfc3339(drawn_at)));
             }
         })
@@ -71,47 +65,16 @@ fn rfc3339(time: SystemTime) -> String {
 
 /// Year, month and day of a day counted from 1970-01-01.
 fn civil(mut day: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let mut year = 1970;
-    while day >= 365 + u64::from(leap(year)) {
-        day -= 365 + u64::from(leap(year));
+    loop {
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let february = 28 + u64::from(is_leap);
+        for (month, length) in (1..).zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) {
+            if day < length {
+                return (year, month, day + 1);
+            }
+            day -= length;
+        }
         year += 1;
-    }
-    let lengths = [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
-    let mut month = 0;
-    while day >= lengths[month] {
-        day -= lengths[month];
-        month += 1;
-    }
-    (year, month as u64 + 1, day + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rfc_3339() {
-        let at = |seconds, millis: u32| {
-            rfc3339(SystemTime::UNIX_EPOCH + Duration::new(seconds, millis * 1_000_000))
-        };
-        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_399, 999), "2000-02-28T23:59:59.999Z");
-        assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(1_735_689_599, 1), "2024-12-31T23:59:59.001Z");
-        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
     }
 }

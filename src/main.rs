@@ -4,8 +4,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `cli.rs` | the command line: which flags there are and what they allow |
-//! | `model.rs` | the model: draws a result at each deadline and keeps what came of it |
-//! | `latest.rs` | the latest refresh, behind atomics |
+//! | `model.rs` | the model: draws a result at each deadline and keeps it, and what all add up to |
 //! | `log.rs` | the line on standard output that each refresh leaves |
 //! | `process.rs` | the process metrics, from Linux' procfs |
 //! | `exposition.rs` | the page: every metric family as Prometheus reads it |
@@ -17,7 +16,6 @@
 mod cli;
 mod connection;
 mod exposition;
-mod latest;
 mod listener;
 mod log;
 mod model;
@@ -30,6 +28,8 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use cli::Command;
 use exposition::Exposition;
@@ -51,16 +51,13 @@ fn main() -> ExitCode {
 
 /// Runs until a signal ends the process; comes back only with what went wrong.
 fn run(options: &cli::Options) -> Result<Infallible, String> {
+    let started_at = SystemTime::now();
     end_by_signal().map_err(|error| format!("cannot listen for Ctrl+C: {error}"))?;
     let (listener, address) = listener::bind(options.listen)?;
     let log = log::start(address, options.quiet)?;
     let model = model::start(&options.model, log)?;
-    let exposition = Exposition::of(model);
-    listener::serve(
-        &listener,
-        |method, target| server::answer(&exposition, method, target),
-        |code| exposition.count(code),
-    )
+    let exposition = Exposition::of(model, started_at);
+    listener::serve(&listener, &exposition)
 }
 
 /// Lets Ctrl+C, SIGTERM and SIGHUP end the process with exit code 0.
@@ -77,4 +74,9 @@ fn end_by_signal() -> Result<(), ctrlc::Error> {
 fn fail(error: &dyn Display, code: u8) -> ExitCode {
     log::complain(error);
     ExitCode::from(code)
+}
+
+/// Locks what threads share; its values are whole even where one of them had ended within.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

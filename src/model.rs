@@ -1,13 +1,15 @@
-//! The model: a loop on a thread of its own draws a result at each deadline, and keeps behind atomics
-//! what came of it.
+//! The model: a loop on a thread of its own draws a result at each deadline, and keeps it behind an
+//! atomic, and what all results add up to beside it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::latest::Latest;
-use crate::log::{Line, Log};
+use crate::lock;
+use crate::log::Log;
 
 /// The upper bounds of the histogram's buckets, `+Inf` apart.
 pub const BOUNDS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -31,18 +33,24 @@ pub struct Options {
     pub value: Option<f64>,
 }
 
-/// The state of the model after a refresh.
+#[derive(Default)]
+pub struct Model {
+    /// The latest result, in [0, 1], as its bits: all that an exporter of one value needs.
+    result: AtomicU64,
+    statistics: Mutex<Statistics>,
+}
+
+/// What the results so far add up to.
 #[derive(Clone, Copy, Default)]
-pub struct Refresh {
-    /// The latest result, in [0, 1].
-    pub result: f64,
-    /// When it was drawn, in seconds of Unix time.
+pub struct Statistics {
+    /// How many there are.
+    pub count: u64,
+    /// When the latest was drawn, in seconds of Unix time.
     pub drawn_at: f64,
-    /// The sum of all results so far.
     pub sum: f64,
-    /// How many of all results are at most each of [`BOUNDS`].
+    /// How many are at most each of [`BOUNDS`].
     pub buckets: [u64; BOUNDS.len()],
-    /// The recent results' value at each of [`QUANTILES`], by nearest rank.
+    /// The recent ones' value at each of [`QUANTILES`], by nearest rank.
     pub quantiles: [f64; QUANTILES.len()],
 }
 
@@ -51,135 +59,83 @@ pub struct Refresh {
 /// # Errors
 /// Where the thread cannot be started.
 pub fn start(options: &Options, log: Log) -> Result<Arc<Model>, String> {
-    let interval = options.interval;
-    let mut source = Source::new(options);
-    let model = Arc::new(Model(Latest::new()));
-    let refresh = {
-        let model = Arc::clone(&model);
-        move || {
-            let drawn_at = SystemTime::now();
-            let refresh = source.draw(drawn_at);
-            model.0.put(refresh.to_words());
-            if let Some(log) = &log {
-                // A full queue means that nobody reads the lines: this one is left out.
-                let _ = log.try_send(Line {
-                    drawn_at,
-                    result: refresh.result,
-                });
-            }
+    let mut random = options
+        .seed
+        .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+    let value = options.value;
+    let mut recent = VecDeque::with_capacity(RECENT);
+    let model = Arc::new(Model::default());
+    let kept = Arc::clone(&model);
+    let refresh = move || {
+        let drawn = f64::from(random.u32(0..=STEPS)) / f64::from(STEPS);
+        let result = value.unwrap_or(drawn);
+        let drawn_at = SystemTime::now();
+        recent.truncate(RECENT - 1);
+        recent.push_front(result);
+        kept.keep(result, drawn_at, quantiles(&recent));
+        if let Some(log) = &log {
+            // A full queue means that nobody reads the lines: this one is left out.
+            let _ = log.try_send((drawn_at, result));
         }
     };
-    repeat(interval, refresh)?;
+    repeat(options.interval, refresh)
+        .map_err(|error| format!("cannot start the model's thread: {error}"))?;
     Ok(model)
 }
 
 /// Calls `refresh` now, and then on a thread of its own at each start + n × `interval`. A deadline that
-/// passed while the machine was suspended is left out, so no burst makes up for it.
-fn repeat(interval: Duration, mut refresh: impl FnMut() + Send + 'static) -> Result<(), String> {
+/// passed while the process was stopped is left out, so no burst makes up for it.
+///
+/// An `Instant` stands still while the machine sleeps (on Linux and macOS), and so do the deadlines: when
+/// it wakes up, the latest result is as old as the sleep was long, for one interval at most.
+fn repeat(interval: Duration, mut refresh: impl FnMut() + Send + 'static) -> io::Result<()> {
     let start = Instant::now();
-    let interval = interval.as_nanos() as u64;
     refresh();
-    thread::Builder::new()
-        .name("model".to_owned())
-        .spawn(move || {
-            loop {
-                let passed = start.elapsed().as_nanos() as u64 / interval;
-                let deadline = start + Duration::from_nanos((passed + 1) * interval);
-                thread::sleep(deadline.saturating_duration_since(Instant::now()));
-                refresh();
-            }
-        })
-        .map(drop)
-        .map_err(|error| format!("cannot start the model's thread: {error}"))
+    let thread = thread::Builder::new().name("model".to_owned());
+    thread.spawn(move || {
+        loop {
+            let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
+            thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
+            refresh();
+        }
+    })?;
+    Ok(())
 }
 
-/// Where the results come from, and what they add up to.
-struct Source {
-    random: fastrand::Rng,
-    value: Option<f64>,
-    recent: VecDeque<f64>,
-    so_far: Refresh,
+/// The value at each of [`QUANTILES`].
+fn quantiles(results: &VecDeque<f64>) -> [f64; QUANTILES.len()] {
+    let mut sorted: Vec<f64> = results.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    QUANTILES.map(|quantile| {
+        let rank = (quantile * sorted.len() as f64).ceil() as usize;
+        sorted[rank.max(1) - 1]
+    })
 }
-
-impl Source {
-    fn new(options: &Options) -> Self {
-        Source {
-            random: options
-                .seed
-                .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-            value: options.value,
-            recent: VecDeque::with_capacity(RECENT),
-            so_far: Refresh::default(),
-        }
-    }
-
-    fn draw(&mut self, now: SystemTime) -> Refresh {
-        let drawn = f64::from(self.random.u32(0..=STEPS)) / f64::from(STEPS);
-        let result = self.value.unwrap_or(drawn);
-
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(result);
-        let mut sorted: Vec<f64> = self.recent.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-
-        let refresh = &mut self.so_far;
-        refresh.result = result;
-        refresh.drawn_at = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |t| t.as_secs_f64());
-        refresh.sum += result;
-        for (bucket, bound) in refresh.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(result <= bound);
-        }
-        refresh.quantiles = QUANTILES.map(|quantile| {
-            let rank = (quantile * sorted.len() as f64).ceil() as usize;
-            sorted[rank.max(1) - 1]
-        });
-        *refresh
-    }
-}
-
-const WORDS: usize = 3 + QUANTILES.len() + BOUNDS.len();
-
-/// The latest refresh, for any thread to read.
-pub struct Model(Latest<WORDS>);
 
 impl Model {
-    /// How many results were drawn so far, and the latest refresh, unless their number is `seen`.
-    pub fn newer_than(&self, seen: u64) -> Option<(u64, Refresh)> {
-        self.0
-            .newer_than(seen)
-            .map(|(count, words)| (count, Refresh::from_words(words)))
+    /// The latest result, and the statistics with it in them.
+    pub fn latest(&self) -> (f64, Statistics) {
+        let statistics = lock(&self.statistics);
+        let result = f64::from_bits(self.result.load(Ordering::Relaxed));
+        (result, *statistics)
+    }
+
+    fn keep(&self, result: f64, drawn_at: SystemTime, quantiles: [f64; QUANTILES.len()]) {
+        // Under the lock, so that a page agrees with itself.
+        let mut statistics = lock(&self.statistics);
+        self.result.store(result.to_bits(), Ordering::Relaxed);
+        statistics.count += 1;
+        statistics.drawn_at = unix(drawn_at);
+        statistics.sum += result;
+        for (bucket, bound) in statistics.buckets.iter_mut().zip(BOUNDS) {
+            *bucket += u64::from(result <= bound);
+        }
+        statistics.quantiles = quantiles;
     }
 }
 
-impl Refresh {
-    fn to_words(self) -> [u64; WORDS] {
-        let floats = [self.result, self.drawn_at, self.sum]
-            .into_iter()
-            .chain(self.quantiles);
-        let mut words = floats.map(f64::to_bits).chain(self.buckets);
-        std::array::from_fn(|_| words.next().unwrap_or_default())
-    }
-
-    fn from_words(words: [u64; WORDS]) -> Self {
-        let [
-            result,
-            drawn_at,
-            sum,
-            median,
-            ninth_decile,
-            last_percentile,
-            buckets @ ..,
-        ] = words;
-        Refresh {
-            result: f64::from_bits(result),
-            drawn_at: f64::from_bits(drawn_at),
-            sum: f64::from_bits(sum),
-            buckets,
-            quantiles: [median, ninth_decile, last_percentile].map(f64::from_bits),
-        }
-    }
+/// A time in seconds of Unix time.
+pub fn unix(time: SystemTime) -> f64 {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH);
+    since_1970.map_or(0.0, |time| time.as_secs_f64())
 }

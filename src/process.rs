@@ -1,139 +1,94 @@
-//! The process metrics that every Prometheus client library has, from Linux' procfs.
+//! The process metrics that every Prometheus client library has, from Linux' procfs: `proc(5)`.
 //!
 //! What they mean: <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
-//! What the files hold: `proc(5)` and `getauxval(3)`.
 
-/// The process at one moment.
-pub struct Sample {
-    /// CPU time spent so far, user and system, in seconds.
-    pub cpu_seconds: f64,
-    pub resident_bytes: u64,
-    pub virtual_bytes: u64,
-    /// How much address space it may reserve: the soft limit, `u64::MAX` where there is none.
-    pub max_virtual_bytes: u64,
-    pub open_fds: u64,
-    /// How many files it may open: the soft limit, `u64::MAX` where there is none.
-    pub max_fds: u64,
-    /// When it started, in seconds of Unix time.
-    pub start_time_seconds: f64,
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::time::{Duration, Instant};
+
+/// How long the metrics are good for: to read them takes longer than all the rest of a page, and nobody
+/// needs them more often than this.
+const METRICS_LAST: Duration = Duration::from_millis(100);
+
+/// In what stat counts CPU time: hundredths of a second, whatever the kernel's own clock has (time(7)).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// errno(3): the process has as many files open as it may.
+const EMFILE: i32 = 24;
+
+/// A metric's name, its type, its help and its value.
+pub type Metric = (&'static str, &'static str, &'static str, f64);
+
+/// Where the metrics are read. Its files stay open, so that there are metrics where no more can be
+/// opened, too: that is when somebody looks for them.
+pub struct Process {
+    stat: File,
+    status: File,
+    limits: String,
+    read_at: Instant,
+    metrics: Vec<Metric>,
 }
 
-#[cfg(target_os = "linux")]
-pub use procfs::Process;
-
-#[cfg(not(target_os = "linux"))]
-pub use elsewhere::Process;
-
-#[cfg(target_os = "linux")]
-mod procfs {
-    use super::Sample;
-    use std::fs::{self, File};
-    use std::os::unix::fs::FileExt;
-    use std::str::FromStr;
-
-    const AT_PAGESZ: usize = 6;
-    const AT_CLKTCK: usize = 17;
-    const EMFILE: i32 = 24;
-
-    /// Where samples are taken. Its file stays open, so that there is a sample even when no file can
-    /// be opened.
-    pub struct Process {
-        stat: File,
-        max_virtual_bytes: u64,
-        max_fds: u64,
-        page_bytes: u64,
-        ticks_per_second: f64,
-        boot_time_seconds: f64,
+impl Process {
+    /// `None` where there is no procfs, as outside Linux.
+    pub fn open() -> Option<Self> {
+        Some(Process {
+            stat: File::open("/proc/self/stat").ok()?,
+            status: File::open("/proc/self/status").ok()?,
+            limits: fs::read_to_string("/proc/self/limits").ok()?,
+            read_at: Instant::now(),
+            metrics: Vec::new(),
+        })
     }
 
-    impl Process {
-        /// `None` where there is no procfs, or one that says less than Linux' own.
-        pub fn open() -> Option<Self> {
-            let auxiliary = fs::read("/proc/self/auxv").ok()?;
-            let limits = fs::read_to_string("/proc/self/limits").ok()?;
-            Some(Process {
-                stat: File::open("/proc/self/stat").ok()?,
-                max_virtual_bytes: limit(&limits, "Max address space")?,
-                max_fds: limit(&limits, "Max open files")?,
-                page_bytes: auxiliary_value(&auxiliary, AT_PAGESZ)? as u64,
-                ticks_per_second: auxiliary_value(&auxiliary, AT_CLKTCK)? as f64,
-                boot_time_seconds: after(&fs::read_to_string("/proc/stat").ok()?, "btime")?,
-            })
+    /// The metrics, read lately; nothing where procfs says less than Linux' own.
+    pub fn metrics(&mut self) -> &[Metric] {
+        if self.metrics.is_empty() || self.read_at.elapsed() > METRICS_LAST {
+            self.read_at = Instant::now();
+            self.metrics = self.read().unwrap_or_default();
         }
-
-        pub fn sample(&self) -> Option<Sample> {
-            let mut buffer = [0; 1024];
-            let length = self.stat.read_at(&mut buffer, 0).ok()?;
-            let stat = std::str::from_utf8(&buffer[..length]).ok()?;
-            // The second field is the program's name, in brackets, and may hold blanks and brackets.
-            let (_, after_name) = stat.rsplit_once(") ")?;
-            let fields: Vec<&str> = after_name.split(' ').collect();
-            let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-            let seconds = |ticks: u64| ticks as f64 / self.ticks_per_second;
-            let (cpu, start) = (field(14)? + field(15)?, field(22)?);
-            let (virtual_bytes, resident_pages) = (field(23)?, field(24)?);
-
-            let open_fds = match fs::read_dir("/proc/self/fd") {
-                // One of them is the directory's own.
-                Ok(open) => open.count() as u64 - 1,
-                Err(error) if error.raw_os_error() == Some(EMFILE) => self.max_fds,
-                Err(_) => return None,
-            };
-            Some(Sample {
-                cpu_seconds: seconds(cpu),
-                resident_bytes: resident_pages * self.page_bytes,
-                virtual_bytes,
-                max_virtual_bytes: self.max_virtual_bytes,
-                open_fds,
-                max_fds: self.max_fds,
-                start_time_seconds: self.boot_time_seconds + seconds(start),
-            })
-        }
+        &self.metrics
     }
 
-    /// The value of a kind in the auxiliary vector, which is pairs of words.
-    fn auxiliary_value(vector: &[u8], kind: usize) -> Option<usize> {
-        let mut words = vector.chunks_exact(size_of::<usize>()).map(|word| {
-            word.try_into()
-                .map(usize::from_ne_bytes)
-                .unwrap_or_default()
-        });
-        while let (Some(key), Some(value)) = (words.next(), words.next()) {
-            if key == kind {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn limit(limits: &str, name: &str) -> Option<u64> {
-        match after::<String>(limits, name)?.as_str() {
-            "unlimited" => Some(u64::MAX),
-            limit => limit.parse().ok(),
-        }
-    }
-
-    /// The first word after `name` at the start of a line.
-    fn after<T: FromStr>(text: &str, name: &str) -> Option<T> {
-        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-        rest.split_whitespace().next()?.parse().ok()
+    /// The metrics as of now; of limits, the soft ones as of the start, 2^64 where there is none.
+    #[rustfmt::skip]
+    fn read(&mut self) -> Option<Vec<Metric>> {
+        let (stat, status) = (content(&mut self.stat)?, content(&mut self.status)?);
+        // The second field is the program's name, in brackets, and may hold blanks and brackets.
+        let (_, after_name) = stat.rsplit_once(") ")?;
+        let ticks = |field: usize| after_name.split(' ').nth(field - 3)?.parse::<f64>().ok();
+        let max_fds = after(&self.limits, "Max open files")?;
+        let open_fds = match fs::read_dir("/proc/self/fd") {
+            // One of them is the directory's own.
+            Ok(open) => open.count() as f64 - 1.0,
+            Err(error) if error.raw_os_error() == Some(EMFILE) => max_fds,
+            Err(_) => return None,
+        };
+        Some(vec![
+            ("process_cpu_seconds_total", "counter", "CPU time spent so far, user and system, in seconds.", (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND),
+            ("process_resident_memory_bytes", "gauge", "Memory that is held in RAM, in bytes.", after(&status, "VmRSS:")? * 1024.0),
+            ("process_virtual_memory_bytes", "gauge", "Address space that is reserved, in bytes.", after(&status, "VmSize:")? * 1024.0),
+            ("process_virtual_memory_max_bytes", "gauge", "How much address space may be reserved, in bytes.", after(&self.limits, "Max address space")?),
+            ("process_open_fds", "gauge", "Open file descriptors.", open_fds),
+            ("process_max_fds", "gauge", "How many file descriptors may be open.", max_fds),
+            ("process_threads", "gauge", "Threads of the process.", after(&status, "Threads:")?),
+        ])
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-mod elsewhere {
-    use super::Sample;
+/// What the file says now.
+fn content(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    Some(text)
+}
 
-    /// There is no procfs here, so there is no sample either.
-    pub enum Process {}
-
-    impl Process {
-        pub fn open() -> Option<Self> {
-            None
-        }
-
-        pub fn sample(&self) -> Option<Sample> {
-            None
-        }
+/// The number after `name` at the start of a line.
+fn after(text: &str, name: &str) -> Option<f64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    match rest.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX as f64),
+        number => number.parse().ok(),
     }
 }

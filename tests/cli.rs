@@ -2,19 +2,31 @@
 
 mod common;
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, ErrorKind, Read};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{BINARY, Connection, Exporter};
+use common::{BINARY, Clock, Connection, Exporter};
 
+/// Runs it to its end; fails where that does not come soon.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(BINARY)
+    let mut child = Command::new(BINARY)
         .args(arguments)
         .stdin(Stdio::null())
-        .output()
-        .unwrap()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(5) {
+            child.kill().unwrap();
+            panic!("{arguments:?}: still running after 5 s");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// The one line on standard error of a run that ends with `code`.
@@ -125,7 +137,9 @@ fn a_taken_address_is_named_with_what_to_do() {
         "{line}"
     );
     // Where something else has it already, it is as taken as it is to be.
-    let _taken = TcpListener::bind("127.0.0.1:5000");
+    let taken = TcpListener::bind("127.0.0.1:5000");
+    let in_use = |error: &std::io::Error| error.kind() == ErrorKind::AddrInUse;
+    assert!(taken.is_ok() || taken.is_err_and(|error| in_use(&error)));
     let line = complaint(&["--listen", "127.0.0.1:5000"], 1);
     assert!(line.contains("AirPlay"), "{line}");
 }
@@ -207,28 +221,39 @@ fn quiet_prints_the_address_alone() {
 #[cfg(unix)]
 #[test]
 fn the_model_goes_on_when_nobody_reads_what_it_prints() {
-    // A pipe that is full, as a paused terminal is: the test holds it open and reads none of it.
-    let full = Exporter::start(&["--interval", "0.01"]);
-    // Standard output closed from the start.
-    let port = TcpListener::bind("127.0.0.1:0")
+    // Standard output closed from the start, and a pipe that has room for some lines and that nobody
+    // reads, as a paused terminal is.
+    let scripts = ["exec >&-; ", "head -c 65000 /dev/zero; "];
+    let mut exporters = scripts.map(|script| {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = port.local_addr().unwrap();
+        let script = format!("{script} exec \"$0\" --interval 0.01 --listen {port}");
+        let mut exporter = Command::new("sh");
+        exporter
+            .args(["-c", &script, BINARY])
+            .stdout(Stdio::piped());
+        (exporter.spawn().unwrap(), port)
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    let drawn = exporters.each_mut().map(|(exporter, port)| {
+        let page = Connection::open(*port).map(|mut connection| connection.get("/metrics").page());
+        exporter.kill().unwrap();
+        exporter.wait().unwrap();
+        page.unwrap().value("model_refreshes_total")
+    });
+    assert!(drawn.iter().all(|drawn| *drawn > 100.0), "{drawn:?}");
+    let [_, (full, _)] = &mut exporters;
+    let mut printed = Vec::new();
+    full.stdout
+        .as_mut()
         .unwrap()
-        .local_addr()
+        .read_to_end(&mut printed)
         .unwrap();
-    let mut closed = Command::new("sh")
-        .args([
-            "-c",
-            "exec \"$0\" --listen \"$1\" --interval 0.01 >&-",
-            BINARY,
-            &port.to_string(),
-        ])
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_secs(4));
-    assert!(full.scrape().value("model_refreshes_total") > 300.0);
-    let closed_page = Connection::open(port).unwrap().get("/metrics").page();
-    closed.kill().unwrap();
-    closed.wait().unwrap();
-    assert!(closed_page.value("model_refreshes_total") > 300.0);
+    let lines = printed.iter().filter(|byte| **byte == b'\n').count();
+    assert!(
+        (5..50).contains(&lines),
+        "{lines} lines: the pipe was not full"
+    );
 
     // A pipe whose reader has gone.
     let mut broken = Exporter::start(&["--interval", "0.01"]);
@@ -287,5 +312,25 @@ fn signals_that_were_ignored_stay_ignored() {
         exporter.signal("TERM");
         exporter.end_within(Duration::from_secs(5));
         assert_eq!(exporter.complaints(), "");
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn dates_are_those_of_the_calendar() {
+    for (seconds, date) in [
+        (0, "1970-01-01T00:0"),
+        (951_782_390, "2000-02-28T23:59:5"),
+        (951_782_400, "2000-02-29T00:00:0"),
+        (1_735_689_590, "2024-12-31T23:59:5"),
+        (4_107_542_400, "2100-03-01T00:00:0"),
+    ] {
+        let clock = Clock::new();
+        clock.set(seconds);
+        let mut exporter =
+            Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval=60"]);
+        let mut line = String::new();
+        exporter.stdout().read_line(&mut line).unwrap();
+        assert!(line.starts_with(date), "{line} is not from {date}");
     }
 }

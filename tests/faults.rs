@@ -17,7 +17,7 @@ const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: local";
 /// How much more memory it may hold after an onslaught than before it, in KiB.
 const MEMORY_WITHIN_REACH: u64 = 4 * 1024;
 
-/// These tests take times and open many files: one runs at a time.
+/// Some tests open hundreds of connections: one of them runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,32 +75,30 @@ fn longest_scrape(exporter: &Exporter, duration: Duration) -> Duration {
 fn more_connections_than_files_are_outlived() {
     let _alone = alone();
     // In 24 files there is no room for as many clients as there may be otherwise.
-    for (files, fewest_held, complaints) in [(128, 45.0, 0), (24, 18.0, 1)] {
+    for (files, most, complaints) in [(128, 61.0, 0), (24, 24.0, 1)] {
         let exporter = Exporter::with_files(files, &[]);
-        let mut scraper = exporter.connect();
-        scraper.get("/metrics").page();
-        for _ in 0..2 {
-            let held = hold(&exporter, 400);
-            let (start, cpu) = (Instant::now(), exporter.cpu());
-            let longest = longest_scrape(&exporter, Duration::from_millis(1500));
-            let page = scraper.get("/metrics").page();
-            let spent = exporter.cpu() - cpu;
-            println!(
-                "measured: {} connections on {files} files: the longest scrape of a newcomer took {longest:?}",
-                held.len()
-            );
-            assert!(held.len() >= 400, "only {} connections", held.len());
-            assert!(page.value("process_open_fds") >= fewest_held);
-            assert!(
-                longest < Duration::from_secs(1),
-                "a newcomer waited {longest:?}"
-            );
-            assert!(
-                spent * 5 < start.elapsed(),
-                "{spent:?} of CPU time in {:?}",
-                start.elapsed()
-            );
-        }
+        let mut scraper = exporter.scraper();
+        let held = hold(&exporter, 400);
+        assert_eq!(held.len(), 400);
+        let (start, cpu) = (Instant::now(), exporter.cpu());
+        let longest = longest_scrape(&exporter, Duration::from_millis(700));
+        let page = scraper.scrape();
+        let spent = exporter.cpu() - cpu;
+        println!(
+            "measured: 400 connections on {files} files: the longest scrape of a newcomer took {longest:?}"
+        );
+        // Whoever looks for what is used up finds it.
+        let open = page.value("process_open_fds");
+        assert!((most - 4.0..=most).contains(&open), "{open} files are open");
+        assert!(
+            longest < Duration::from_secs(1),
+            "a newcomer waited {longest:?}"
+        );
+        assert!(
+            spent * 5 < start.elapsed(),
+            "{spent:?} of CPU time in {:?}",
+            start.elapsed()
+        );
         let said = exporter.complaints();
         assert_eq!(said.lines().count(), complaints, "{said}");
         assert!(said.lines().all(|line| line.contains("ulimit -n")));
@@ -108,12 +106,84 @@ fn more_connections_than_files_are_outlived() {
 }
 
 #[test]
+fn a_flood_opens_no_more_than_51_connections() {
+    let _alone = alone();
+    let exporter = Exporter::start(&[]);
+    exporter.scrape();
+    let others = within(Duration::from_secs(3), "the connection closed", || {
+        Some(exporter.open_files()).filter(|files| *files < 9)
+    });
+    let address = exporter.address;
+    let ends_at = Instant::now() + Duration::from_millis(1000);
+    let floods = [(); 4].map(|()| {
+        thread::spawn(move || {
+            let mut held = Vec::new();
+            let mut opened = 0;
+            while Instant::now() < ends_at {
+                let patience = Duration::from_millis(200);
+                held.extend(TcpStream::connect_timeout(&address, patience));
+                opened += 1;
+                if held.len() > 200 {
+                    held.clear();
+                }
+            }
+            opened
+        })
+    });
+    let mut most = 0;
+    while Instant::now() < ends_at {
+        most = most.max(exporter.open_files() - others);
+    }
+    let opened: usize = floods.map(|flood| flood.join().unwrap()).iter().sum();
+    println!("measured: a flood of {opened} connections: {most} were open at once");
+    assert!(opened > 500 && most > 45, "this tests nothing");
+    // The 50 that there may be, and the one that is being let in.
+    assert!(most <= 51, "{most} connections were open at once");
+}
+
+#[test]
+fn idle_clients_make_room_for_newcomers_that_come_at_once() {
+    let exporter = Exporter::start(&[]);
+    let mut idle = [(); 50].map(|()| exporter.scraper());
+    for round in 0..10 {
+        let mut newcomers = [(); 10].map(|()| exporter.connect());
+        for newcomer in &mut newcomers {
+            newcomer.send(WHOLE_REQUEST).unwrap();
+        }
+        let answered = newcomers.each_mut().map(|newcomer| newcomer.answer(true));
+        let answered = answered.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(answered, 10, "of 10 newcomers in round {round}");
+    }
+    // Who had to make room is answered when it asks again.
+    for scraper in &mut idle {
+        scraper.scrape();
+        assert!(scraper.reconnected <= 1);
+    }
+}
+
+#[test]
+fn whoever_was_answered_last_keeps_its_place() {
+    let exporter = Exporter::start(&[]);
+    let _held = hold(&exporter, 25);
+    let never_read = [(); 24].map(|()| ask_and_never_read(&exporter, 2000));
+    let mut scraper = exporter.scraper();
+    let mut reconnected = 0;
+    for _ in 0..6 {
+        // These never ask, and are let in after the scraper's answer: it is those before that make room.
+        let newcomers = hold(&exporter, 40);
+        scraper.scrape();
+        reconnected = scraper.reconnected;
+        drop(newcomers);
+    }
+    drop(never_read);
+    assert_eq!(reconnected, 0, "the scraper was shown out");
+}
+
+#[test]
 fn a_newcomer_and_the_scraper_are_served_while_half_requests_hold() {
     let _alone = alone();
     let exporter = Exporter::with_files(200, &[]);
-    let (mut scraper, mut silent) = (exporter.connect(), exporter.connect());
-    scraper.get("/metrics").page();
-    silent.get("/metrics").page();
+    let (mut scraper, mut silent) = (exporter.scraper(), exporter.scraper());
     let mut held = Vec::new();
     let mut longest = Duration::ZERO;
     for _ in 0..30 {
@@ -125,7 +195,7 @@ fn a_newcomer_and_the_scraper_are_served_while_half_requests_hold() {
         let asked = Instant::now();
         exporter.scrape();
         longest = longest.max(asked.elapsed());
-        scraper.get("/metrics").page();
+        scraper.scrape();
     }
     println!("measured: 300 half requests: a newcomer waited {longest:?} at most");
     assert!(
@@ -134,7 +204,21 @@ fn a_newcomer_and_the_scraper_are_served_while_half_requests_hold() {
     );
     let open = exporter.open_files();
     assert!(open > 45, "only {open} files are open: this tests nothing");
-    silent.get("/metrics").page();
+    assert_eq!(scraper.reconnected, 0, "the scraper was shown out");
+    silent.scrape();
+    assert_eq!(exporter.complaints(), "");
+}
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn errors_of_the_network_show_nobody_out() {
+    // Those that accept(2) lists, after one client was let in.
+    let errors = "0,100,71,92,112,64,113,95,101,103";
+    let exporter = Exporter::on_another_system(&[("ACCEPT_ERRORS", errors)], &[]);
+    let mut scraper = exporter.scraper();
+    exporter.scrape();
+    scraper.scrape();
+    assert_eq!(scraper.reconnected, 0, "the scraper was shown out");
     assert_eq!(exporter.complaints(), "");
 }
 
@@ -165,14 +249,13 @@ fn http_2_is_refused_and_leaves_nothing() {
 
 #[test]
 fn a_header_without_an_end_is_cut() {
-    let _alone = alone();
     let exporter = Exporter::start(&[]);
     exporter.scrape();
     let before = exporter.peak();
     for (beginning, status) in [
         ("GET /metrics HTTP/1.1\r\nA: ", 431),
         ("GET /metrics HTTP/1.1\r\n", 431),
-        ("GET /", 414),
+        ("GET /", 431),
     ] {
         let filler = if beginning.ends_with('\n') {
             "A: b\r\n"
@@ -232,7 +315,6 @@ fn each_request_has_its_own_time() {
 
 #[test]
 fn a_pipeline_has_no_queue() {
-    let _alone = alone();
     let exporter = Exporter::start(&[]);
     exporter.scrape();
     let before = exporter.peak();
@@ -249,12 +331,12 @@ fn a_pipeline_has_no_queue() {
     let writing = thread::spawn(move || {
         let requests = WHOLE_REQUEST.repeat(10_000);
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(3) {
+        while start.elapsed() < Duration::from_millis(1500) {
             writer.write_all(&requests).unwrap();
         }
         writer.shutdown(std::net::Shutdown::Both).unwrap();
     });
-    let longest = longest_scrape(&exporter, Duration::from_secs(3));
+    let longest = longest_scrape(&exporter, Duration::from_millis(1500));
     writing.join().unwrap();
     let read = reading.join().unwrap();
     let grown = exporter.peak() - before;
@@ -284,7 +366,7 @@ fn no_answer_begins_inside_another() {
                 let head = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(short);
                 let _ = client.write_all(&[head, WHOLE_REQUEST.repeat(2000)].concat());
                 // Longer than any server waits for it, or remembers that it does not read.
-                thread::sleep(Duration::from_secs(11));
+                thread::sleep(Duration::from_millis(6500));
                 // It reads what there is, asks once more, and reads on.
                 let mut bytes = Vec::new();
                 let _ = client.read_to_end(&mut bytes);
@@ -336,20 +418,19 @@ fn a_pause_of_the_process_ends_no_connection() {
 fn clients_that_never_read_hold_no_other_up() {
     let _alone = alone();
     let exporter = Exporter::start(&[]);
-    let mut silent = exporter.connect();
-    silent.get("/metrics").page();
+    let mut silent = exporter.scraper();
     for number in [1, 200] {
         let _held: Vec<_> = (0..number)
             .map(|_| ask_and_never_read(&exporter, 2000))
             .collect();
-        let longest = longest_scrape(&exporter, Duration::from_secs(2));
+        let longest = longest_scrape(&exporter, Duration::from_millis(700));
         println!("measured: {number} clients that never read: the longest scrape took {longest:?}");
         assert!(
             longest < Duration::from_secs(1),
             "with {number} of them a scrape took {longest:?}"
         );
     }
-    silent.get("/metrics").page();
+    silent.scrape();
 }
 
 #[test]
@@ -360,7 +441,7 @@ fn half_requests_hold_no_other_up() {
     for stream in &mut held {
         stream.write_all(b"GET").unwrap();
     }
-    let longest = longest_scrape(&exporter, Duration::from_secs(3));
+    let longest = longest_scrape(&exporter, Duration::from_millis(700));
     println!("measured: 300 half requests: the longest scrape took {longest:?}");
     assert!(
         longest < Duration::from_millis(500),
@@ -369,54 +450,21 @@ fn half_requests_hold_no_other_up() {
 }
 
 #[test]
-fn half_requests_that_come_all_at_once_hold_no_other_up() {
-    let _alone = alone();
-    let mut longest = Duration::ZERO;
-    for _ in 0..10 {
-        let exporter = Exporter::start(&[]);
-        let mut streams: Vec<_> = (0..10)
-            .map(|_| TcpStream::connect(exporter.address).unwrap())
-            .collect();
-        let asked = Instant::now();
-        let mut scraper = streams.pop().unwrap();
-        for stream in &mut streams {
-            stream.write_all(HALF_A_REQUEST).unwrap();
-        }
-        scraper.set_read_timeout(Some(common::PATIENCE)).unwrap();
-        scraper.write_all(WHOLE_REQUEST).unwrap();
-        assert!(
-            scraper.read(&mut [0]).is_ok_and(|read| read > 0),
-            "the scraper got no answer"
-        );
-        longest = longest.max(asked.elapsed());
-    }
-    println!(
-        "measured: 9 half requests at once with a scrape, 10 times: the longest scrape took {longest:?}"
-    );
-    assert!(
-        longest < Duration::from_millis(500),
-        "a scrape took {longest:?}"
-    );
-}
-
-#[test]
 fn connections_that_are_held_cost_next_to_nothing() {
-    let _alone = alone();
     let exporter = Exporter::start(&[]);
     let _held = hold(&exporter, 30);
     let cpu = exporter.cpu();
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(2));
     let spent = exporter.cpu() - cpu;
-    println!("measured: 30 connections held for 4 s: {spent:?} of CPU time");
+    println!("measured: 30 connections held for 2 s: {spent:?} of CPU time");
     assert!(
-        spent <= Duration::from_millis(20),
-        "{spent:?} of CPU time in 4 s"
+        spent <= Duration::from_millis(10),
+        "{spent:?} of CPU time in 2 s"
     );
 }
 
 #[test]
 fn bodies_that_never_come_hold_no_other_up() {
-    let _alone = alone();
     let exporter = Exporter::start(&[]);
     let post = |length: &str| {
         let mut connection = exporter.connect();
@@ -429,7 +477,7 @@ fn bodies_that_never_come_hold_no_other_up() {
         connection
     };
     let mut held: Vec<_> = (0..20).map(|_| post("100000")).collect();
-    let longest = longest_scrape(&exporter, Duration::from_secs(1));
+    let longest = longest_scrape(&exporter, Duration::from_millis(600));
     assert!(
         longest < Duration::from_millis(500),
         "a scrape took {longest:?}"
@@ -450,7 +498,7 @@ fn bodies_that_never_come_hold_no_other_up() {
         "-1",
     ];
     let _absurd: Vec<_> = lengths.map(post).into();
-    let longest = longest_scrape(&exporter, Duration::from_secs(1));
+    let longest = longest_scrape(&exporter, Duration::from_millis(500));
     assert!(
         longest < Duration::from_millis(500),
         "a scrape took {longest:?}"
@@ -459,66 +507,7 @@ fn bodies_that_never_come_hold_no_other_up() {
 }
 
 #[test]
-fn nonsense_is_outlived_and_its_memory_given_back() {
-    let _alone = alone();
-    let exporter = Exporter::start(&[]);
-    let megabyte = "x".repeat(1 << 20);
-    let nonsense: Vec<Vec<u8>> = [
-        "\r\n\r\n".to_owned(),
-        "\0\u{1}\u{2}\u{fffd}\r\n\r\n".to_owned(),
-        "GET\r\n\r\n".to_owned(),
-        "GET /metrics\r\n\r\n".to_owned(),
-        "GET /metrics HTTP/1.1\r\nno colon\r\n\r\n".to_owned(),
-        "GET /metrics HTTP/1.1\r\nExpect: miracles\r\n\r\n".to_owned(),
-        "GET /metrics HTTP/0.9\r\n\r\n".to_owned(),
-        "GET /metrics HTTP/9.9\r\n\r\n".to_owned(),
-        "GET /metrics HTTQ/1.1\r\n\r\n".to_owned(),
-        "BREW /metrics HTTP/1.1\r\nHost: pot\r\n\r\n".to_owned(),
-        "PUT /metrics HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n".to_owned(),
-        "PUT /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"
-            .to_owned(),
-        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
-        format!("GET /{megabyte} HTTP/1.1\r\n\r\n"),
-        format!("GET /metrics HTTP/1.1\r\nA: {megabyte}\r\n\r\n"),
-        format!("GET /metrics HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(10_000)),
-        format!("{megabyte}{megabyte}"),
-    ]
-    .map(String::into_bytes)
-    .into();
-
-    let round = || {
-        for bytes in &nonsense {
-            let mut stream = TcpStream::connect(exporter.address).unwrap();
-            // A refusal may come before the last byte is sent.
-            let _ = stream.write_all(bytes);
-            reset(stream);
-        }
-        exporter.scrape();
-    };
-    round();
-    let before = exporter.resident();
-    for _ in 0..20 {
-        round();
-    }
-    let grown = within(Duration::from_secs(15), "its memory given back", || {
-        thread::sleep(Duration::from_secs(1));
-        let grown = exporter.resident().saturating_sub(before);
-        (grown < MEMORY_WITHIN_REACH).then_some(grown)
-    });
-    println!("measured: nonsense left {grown} KiB more than the {before} KiB before");
-    assert_eq!(exporter.complaints(), "");
-}
-
-/// Closes a connection by a reset: with unread bytes in the receive buffer the system sends one.
-fn reset(stream: TcpStream) {
-    stream.set_nonblocking(true).unwrap();
-    let _ = stream.peek(&mut [0]);
-    drop(stream);
-}
-
-#[test]
 fn requests_that_nobody_waits_for_leave_no_memory_behind() {
-    let _alone = alone();
     let exporter = Exporter::start(&[]);
     exporter.scrape();
     let before = exporter.resident();
@@ -526,7 +515,7 @@ fn requests_that_nobody_waits_for_leave_no_memory_behind() {
         drop(ask_and_never_read(&exporter, 2000));
     }
     let grown = within(Duration::from_secs(20), "its memory given back", || {
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_millis(100));
         let grown = exporter.resident().saturating_sub(before);
         (grown < MEMORY_WITHIN_REACH).then_some(grown)
     });
@@ -584,7 +573,6 @@ fn mutated(random: &mut fastrand::Rng) -> Vec<u8> {
 
 #[test]
 fn ten_thousand_mutated_requests_are_outlived() {
-    let _alone = alone();
     let exporter = Exporter::start(&[]);
     exporter.scrape();
     let (files, before) = (exporter.open_files(), exporter.resident());
@@ -618,7 +606,7 @@ fn ten_thousand_mutated_requests_are_outlived() {
         "measured: 10000 mutated requests in {:?}, by answer: {answers:?}",
         start.elapsed()
     );
-    for code in ["200", "400", "404", "405", "501", "505"] {
+    for code in ["200", "400", "404", "405", "505"] {
         assert!(
             answers.remove(code) > Some(10),
             "hardly any {code}: this tests little"

@@ -34,15 +34,10 @@ fn mistakes_are_told_in_a_line_and_end_the_connection() {
         ("GET  /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /metrics HTTP/1.1 \r\nHost: a\r\n\r\n", 400),
         ("GET /me trics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET ftp://a/metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("G(T /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /metrics HTTQ/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /metrics http/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /metrics HTTP/1.10\r\nHost: a\r\n\r\n", 400),
-        ("GET /metrics HTTP/1.1\r\n\r\n", 400),
-        ("GET /metrics HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400),
         ("GET /metrics HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", 400),
         ("GET /metrics HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         ("GET /metrics HTTP/1.1\r\n: a\r\n\r\n", 400),
@@ -50,27 +45,6 @@ fn mistakes_are_told_in_a_line_and_end_the_connection() {
         ("GET /metrics HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
         ("GET /metrics HTTP/1.1\r\nHost: a\0\r\n\r\n", 400),
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}", 400),
-        (
-            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-            400,
-        ),
-        (
-            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
-            400,
-        ),
-        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400),
-        (
-            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            400,
-        ),
-        (
-            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            400,
-        ),
-        (
-            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            501,
-        ),
         ("GET /metrics HTTP/0.9\r\n\r\n", 505),
         ("GET /metrics HTTP/9.9\r\n\r\n", 505),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
@@ -99,7 +73,7 @@ fn a_head_may_have_16384_bytes() {
     connection.get("/metrics").page();
     assert_eq!(ask(&exporter, head(16_385).as_bytes()).0.status, 431);
     let target = |length| format!("GET /{} HTTP/1.1\r\n", "x".repeat(length));
-    assert_eq!(ask(&exporter, target(20_000).as_bytes()).0.status, 414);
+    assert_eq!(ask(&exporter, target(20_000).as_bytes()).0.status, 431);
 }
 
 #[test]
@@ -114,16 +88,18 @@ fn what_means_the_same_is_answered_the_same() {
         "GET HTTP://localhost:5000/metrics?name[]=x HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET https://localhost HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET http://localhost?x HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /%6det%72ics?%41 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /metrics?x=ftp://y HTTP/1.1\r\nHost: a\r\n\r\n",
+        // As somebody types it.
+        "GET /metrics HTTP/1.1\r\n\r\n",
     ] {
         let (answer, mut connection) = ask(&exporter, request.as_bytes());
         assert_eq!(answer.status, 200, "{request:?}: {answer:?}");
         connection.get("/metrics").page();
     }
     for request in [
-        "GET /metrics%2F HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /metric%7 HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /%metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /%6detrics HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET ftp://a/metrics HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /m\u{e9}trics HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET http://localhost/x/metrics HTTP/1.1\r\nHost: a\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -169,7 +145,7 @@ fn a_connection_is_kept_where_both_sides_keep_it() {
         ),
         ("1.1", "Connection: keep-alive\r\n", ""),
         ("1.0", "", "close"),
-        ("1.0", "Connection: Keep-Alive\r\n", "keep-alive"),
+        ("1.0", "Connection: Keep-Alive\r\n", "close"),
         ("1.0", "Connection: keep-alive, close\r\n", "close"),
     ] {
         let request = format!("GET / HTTP/{version}\r\nHost: a\r\n{option}\r\n");
@@ -185,15 +161,29 @@ fn a_connection_is_kept_where_both_sides_keep_it() {
 }
 
 #[test]
-fn a_body_is_skipped_or_ends_the_connection_after_the_answer() {
+fn a_body_ends_the_connection_after_the_answer() {
     let exporter = Exporter::start(&["--interval", "86400"]);
-    for length in [1, 5, 10_000, 16_384] {
-        let body = "x".repeat(length);
-        let request =
-            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}\r\n");
-        let (answer, mut connection) = ask(&exporter, request.as_bytes());
-        assert_eq!(answer.status, 405, "{length} bytes");
-        connection.get("/metrics").page();
+    let (answer, mut connection) = ask(
+        &exporter,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert_eq!(answer.status, 405);
+    connection.get("/metrics").page();
+    // What is smuggled in as a body is no request.
+    let body = String::from_utf8_lossy(WHOLE_REQUEST).into_owned();
+    for header in [
+        &format!("Content-Length: {}\r\n", body.len()),
+        "Content-Length: 0\r\nContent-Length: 44\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length:\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{header}\r\n{body}");
+        let (answer, connection) = ask(&exporter, request.as_bytes());
+        assert_eq!(answer.status, 405, "{header}");
+        assert_eq!(answer.headers["connection"], "close", "{header}");
+        assert_closed(connection, header);
     }
     // A client that sends its body before it reads is not cut off, though nobody wants the body.
     let piece = "x".repeat(300_000);
@@ -213,18 +203,35 @@ fn a_body_is_skipped_or_ends_the_connection_after_the_answer() {
         }
         let answer = connection.answer(true).unwrap();
         assert_eq!(answer.status, 405, "{header}");
-        assert_eq!(answer.headers["connection"], "close", "{header}");
         assert_closed(connection, header);
     }
 }
 
 #[test]
-fn whoever_asks_before_it_sends_a_body_gets_the_answer_at_once() {
+fn no_answer_to_a_head_has_a_body() {
     let exporter = Exporter::start(&["--interval", "86400"]);
-    let head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n";
-    let (answer, connection) = ask(&exporter, head);
-    assert_eq!(answer.status, 405);
-    assert_closed(connection, "Expect: 100-continue");
+    for (rest, status) in [
+        ("/metrics HTTP/1.0\r\n\r\n", "200"),
+        ("/nothing HTTP/1.0\r\n\r\n", "404"),
+        ("/metrics HTTP/3.0\r\n\r\n", "505"),
+        ("/metrics HTTP/1.1 \r\n\r\n", "400"),
+        ("/metrics HTTP/1.1\r\nno colon\r\n\r\n", "400"),
+        (&format!("/{}", "x".repeat(16_384)), "431"),
+    ] {
+        let mut stream = TcpStream::connect(exporter.address).unwrap();
+        stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        write!(stream, "HEAD {rest}").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "", "{head}");
+        assert!(!head.contains("Content-Length: 0"), "{head}");
+    }
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_modelmock");
 
@@ -43,6 +45,32 @@ impl Exporter {
             &format!("ulimit -n {limit} && exec \"$0\" --listen 127.0.0.1:0 \"$@\""),
         ]);
         command.arg(BINARY).args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Starts it with another system below it: tests/common/system.c says what `variables` change there.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub fn on_another_system(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        static LIBRARY: OnceLock<String> = OnceLock::new();
+        let library = LIBRARY.get_or_init(|| {
+            let library = format!(
+                "{}/system-{}.so",
+                env!("CARGO_TARGET_TMPDIR"),
+                std::process::id()
+            );
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/system.c");
+            // The compiler that Rust links with, too.
+            let mut cc = Command::new("cc");
+            cc.args([
+                "-shared", "-fPIC", "-Wall", "-Werror", "-o", &library, source,
+            ]);
+            assert!(cc.status().expect("cc runs").success());
+            library
+        });
+        let mut command = Command::new(BINARY);
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.env("LD_PRELOAD", library);
+        command.envs(variables.iter().copied());
         Self::spawn(command)
     }
 
@@ -91,6 +119,17 @@ impl Exporter {
 
     pub fn connect(&self) -> Connection {
         Connection::open(self.address).expect("the exporter takes a connection")
+    }
+
+    /// A scraper that was answered once.
+    pub fn scraper(&self) -> Scraper {
+        let mut scraper = Scraper {
+            address: self.address,
+            connection: self.connect(),
+            reconnected: 0,
+        };
+        scraper.scrape();
+        scraper
     }
 
     /// One scrape over a connection of its own.
@@ -164,6 +203,30 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A client that comes again and again and keeps its connection, as Prometheus does: where that has ended
+/// before the answer began, it asks once more on a new one.
+pub struct Scraper {
+    address: SocketAddr,
+    connection: Connection,
+    /// How often it had to connect again.
+    pub reconnected: usize,
+}
+
+impl Scraper {
+    pub fn scrape(&mut self) -> Page {
+        let mut scrape = || {
+            self.connection.send(WHOLE_REQUEST)?;
+            self.connection.answer(true)
+        };
+        let answer = scrape().unwrap_or_else(|_| {
+            self.reconnected += 1;
+            self.connection = Connection::open(self.address).unwrap();
+            self.connection.get("/metrics")
+        });
+        answer.page()
     }
 }
 
@@ -280,6 +343,42 @@ impl Page {
             .0
             .get(name)
             .unwrap_or_else(|| panic!("no sample {name} on the page"))
+    }
+}
+
+/// A clock that a test sets: `Exporter::on_another_system` takes its path as `CLOCK`.
+pub struct Clock(PathBuf);
+
+impl Clock {
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("clock-{}-{number}", std::process::id());
+        Clock(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("its path is text")
+    }
+
+    /// Sets it to a Unix time, from which it goes on.
+    pub fn set(&self, seconds: i64) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.advance(seconds - now.unwrap().as_secs() as i64);
+    }
+
+    /// Lets it be so many seconds ahead of the machine's.
+    pub fn advance(&self, seconds: i64) {
+        // Whoever reads it meanwhile finds it whole.
+        let new = self.0.with_extension("new");
+        fs::write(&new, seconds.to_string()).unwrap();
+        fs::rename(new, &self.0).unwrap();
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }
 
