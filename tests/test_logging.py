@@ -24,7 +24,8 @@ def lab(make_lab):
     image("grafana/loki")
     image("fluent/fluent-bit")
     lab = make_lab("logging")
-    lab.said = lab.run("up", "logging")
+    # Where nothing that the user makes may be read by others, and the file that the model writes is made by up.sh.
+    lab.said = lab.run("up", "logging", umask=0o077)
     lab.loki = f"http://127.0.0.1:{lab.ports[3100]}"
     lab.logs = lab.stack / "logs"
     return lab
@@ -94,10 +95,10 @@ def results(file):
 
 
 @contextlib.contextmanager
-def logged(lab, name, *arguments):
+def logged(lab, name, *arguments, port=0):
     """A model in a terminal, with its lines where the README has them go; at the end it is ended with Ctrl+C."""
     # The shell lives on, as the one in a terminal does.
-    command = f'trap : INT; "$0" --listen 127.0.0.1:0 "$@" | tee -ai {name}.log'
+    command = f'trap : INT; "$0" --listen 127.0.0.1:{port} "$@" | tee -ai {name}.log'
     terminal = start("sh", "-c", command, modelmock(), *arguments, cwd=lab.logs, stdout=subprocess.PIPE, text=True)
     try:
         yield re.search(r"http://\S+/metrics", terminal.stdout.readline())[0]
@@ -121,6 +122,29 @@ def test_a_line_arrives_with_the_metrics_labels_and_its_own_time(lab):
     arrive(lab, f"localhost:{lab.ports[5000]}", [line], 10)
     series = fetch_json(f"{lab.loki}/loki/api/v1/series", start=int((time.time() - 600) * 1e9))["data"]
     assert series == [{"job": "model_mock", "instance": f"localhost:{lab.ports[5000]}"}]
+
+
+def test_check_says_why_no_line_arrives(lab):
+    said = lab.run("check", "logging", code=1)
+    assert "FAIL  the model's lines arrive: curl:" in said and "| tee -ai stack/logs/model.log" in said
+    lab.model.start("--interval", "1")
+    os.utime(lab.logs / "model.log", (0, 0))
+    said = lab.run("check", "logging", code=1)
+    assert "FAIL  the model's lines arrive: none in the last 10 s. Next: start the model as cargo run --release | tee" in said
+    lab.logs.rename(lab.work / "logs")
+    assert "Next: scripts/up.sh logging makes the folder stack/logs" in lab.run("check", "logging", code=1)
+    (lab.work / "logs").rename(lab.logs)
+    write(lab, "model", [f"{stamp(-8 * DAY)} model_result 0.5"])
+    until(20, "the refusal", lambda: "Next: Loki refused 1 since it started" in lab.run("check", "logging", code=1))
+    lab.model.stop()
+    with logged(lab, "model", "--interval", "3", port=lab.ports[5000]):
+        until(20, "a line", lambda: "ok    the model's lines arrive" in lab.run("check", "logging", code=1))
+        said = lab.run("check", "logging", code=1)
+        assert "ok    the log and the metric count the same" in said, said
+        # As from a second model.
+        write(lab, "model", [f"{stamp()} model_result 0.{i}" for i in range(9)])
+        time.sleep(5)
+        assert "FAIL  the log and the metric count the same" in lab.run("check", "logging", code=1)
 
 
 def test_nothing_listens_for_others(lab):
@@ -152,6 +176,19 @@ def test_two_models_are_told_apart(lab):
         time.sleep(2)
     for model in ("localhost:2", "localhost:3"):
         arrive(lab, model, results(lab.logs / f"{model}.log"))
+
+
+@pytest.mark.parametrize("expression", re.findall(r"^```logql\n(.*)\n```$", (ROOT / "README.md").read_text(), re.M))
+def test_a_query_of_the_readme(lab, expression):
+    """On the lines of the tests before, some of them of the last minute."""
+    range_or_not = "query_range" if expression.startswith("{") else "query"
+    answer = fetch_json(f"{lab.loki}/loki/api/v1/{range_or_not}", query=expression)["data"]["result"]
+    assert answer
+    # But for the one that shows what a label with each value does.
+    if "sum by" not in expression and "unwrap" not in expression and range_or_not == "query":
+        assert len(answer) > 20
+    elif range_or_not == "query":
+        assert {frozenset(series["metric"]) for series in answer} == {frozenset({"instance"})}
 
 
 def test_a_file_may_be_emptied_and_its_lines_may_come_again(lab):
