@@ -52,11 +52,6 @@ strings() {
 		sed 's/^"[^"]*": *"//; s/"$//; s/\\u003c/</g; s/\\u003e/>/g; s/\\u0026/\&/g; s/\\\(.\)/\1/g'
 }
 
-# holds CONDITION: whether awk finds it true.
-holds() {
-	awk "BEGIN { exit !($1) }"
-}
-
 check_exporter() {
 	criterion="exporter answers at / and /metrics"
 	reached "$criterion" "$exporter/" "$start_model" || return
@@ -64,8 +59,8 @@ check_exporter() {
 	say ok "$criterion" "$(printf '%s\n' "$seen" | grep -vc '^#') samples"
 
 	result=$(metric "$exporter" model_result)
-	! holds "${result:-2} < 0 || ${result:-2} > 1" || seen=
-	judge "model_result is from 0 to 1" "${seen:+$result}" "it is '$result'" "see what listens on port ${exporter##*:}, then $start_model" || return
+	judge "model_result is from 0 to 1" "$(printf '%s\n' "$result" | grep -xE '[01]|0[.][0-9]+|[0-9.]+e-[0-9]+')" \
+		"it is '$result'" "see what listens on port ${exporter##*:}, then $start_model" || return
 
 	criterion="model_result changes within two intervals"
 	count=$(metric "$exporter" model_refreshes_total)
@@ -124,11 +119,11 @@ check_writes() {
 	total=$(metric "$2" prometheus_remote_storage_samples_total)
 	[ -n "$total" ] || return
 	lost=$(metric "$2" prometheus_remote_storage_samples_failed_total)
-	scraped=$(metric "$2" prometheus_remote_storage_highest_timestamp_in_seconds)
+	scraped=$(metric "$2" prometheus_remote_storage_queue_highest_timestamp_seconds least)
 	sent=$(metric "$2" prometheus_remote_storage_queue_highest_sent_timestamp_seconds least)
 	started=$(metric "$2" process_start_time_seconds)
 	# Before the first was sent, its time is 0.
-	behind=$(awk "BEGIN { sent = $sent > $started ? $sent : $started; printf \"%d\", $scraped > sent ? $scraped - sent : 0 }")
+	behind=$(awk "BEGIN { sent = $sent > $started ? $sent : $started; printf \"%d\", ($scraped > sent ? $scraped - sent : 0) }")
 	if [ "$lost" != 0 ]; then
 		say FAIL "what $1 writes arrives" "$lost samples were refused and are lost since it started" "see remote_write in its log: it names the store's answer"
 	elif [ "$behind" -gt 15 ]; then
@@ -154,7 +149,7 @@ check_alertmanager() {
 	loaded=$(metric "$alertmanager" alertmanager_config_last_reload_success_timestamp_seconds)
 	if wrong=$(refusal alertmanager); then
 		say FAIL "$criterion" "$wrong" "mend the file, then scripts/up.sh alertmanager"
-	elif holds "$(changed "$root/stack/alertmanager/alertmanager.yml") > $loaded"; then
+	elif [ "$(changed "$root/stack/alertmanager/alertmanager.yml")" -gt "${loaded%.*}" ]; then
 		say FAIL "$criterion" "the file was changed since it was read" "scripts/up.sh alertmanager"
 	else
 		say ok "$criterion" "read since it was changed"

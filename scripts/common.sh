@@ -271,11 +271,11 @@ load_images() {
 }
 
 # metric URL NAME [least]: of that program's page, the sum of its samples, or the least; nothing where
-# there is none. The name may be several, as in a|b.
+# there is none.
 metric() {
-	get "$1/metrics" 2>/dev/null | awk -v name="^($2)\$" -v least="${3-}" '
+	get "$1/metrics" 2>/dev/null | awk -v name="$2" -v least="${3-}" '
 		{ split($0, part, /[{ ]/) }
-		part[1] ~ name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
+		part[1] == name { n = !found++ ? $NF : !least ? n + $NF : $NF < n ? $NF : n }
 		END { if (found) printf "%.15g\n", n }
 	'
 }
@@ -313,8 +313,8 @@ compose() (
 	docker compose $profiles --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
-# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration; a failure where
-# it finds nothing.
+# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration, or why it cannot
+# be asked; a failure where it finds nothing.
 refusal() {
 	case $1 in
 	prometheus) set -- prometheus promtool check config /etc/prometheus/prometheus.yml ;;
@@ -323,7 +323,7 @@ refusal() {
 	fluent-bit) set -- fluent-bit /fluent-bit/bin/fluent-bit --dry-run -c /etc/fluent-bit/fluent-bit.yml ;;
 	*) return 1 ;;
 	esac
-	! answer=$(compose exec -T "$@" 2>&1) || return 1
+	! answer=$( (require_docker) 2>&1 && compose exec -T "$@" 2>&1) || return 1
 	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^amtool: error|^ *FAILED: *$|^$' |
 		sed 's/.*FAILED: *//; s/^ *//; s|/etc/|stack/|g' | uniq | paste -s -d ' ' -
 }
