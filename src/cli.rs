@@ -32,7 +32,6 @@ const ADDRESS: &str = "an IP address and a port such as 127.0.0.1:5000 or [::1]:
 const SECONDS: &str = "a number of seconds from 0.01 to 86400";
 const SEED: &str = "a whole number from 0 to 18446744073709551615";
 const RESULT: &str = "a number from 0 to 1";
-
 const VERSION: &str = concat!("modelmock ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What the command line asks for.

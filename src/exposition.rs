@@ -84,7 +84,7 @@ impl Exposition {
         }
         let name = "modelmock_build_info";
         page.family(name, "gauge", "Always 1; its label says which version this is.");
-        page.sample(format_args!("{name}{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+        page.sample(concat!("modelmock_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
         page.0
     }
 }
@@ -99,8 +99,9 @@ impl Page {
         self.sample(name, value);
     }
 
+    #[rustfmt::skip]
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        self.0.extend(["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"]);
     }
 
     fn sample(&mut self, name: impl Display, value: impl Display) {

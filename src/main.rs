@@ -25,7 +25,6 @@ mod server;
 
 use std::convert::Infallible;
 use std::env;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,18 +34,20 @@ use cli::Command;
 use exposition::Exposition;
 
 fn main() -> ExitCode {
-    match cli::parse(env::args_os().skip(1)) {
+    let (error, code) = match cli::parse(env::args_os().skip(1)) {
         Ok(Command::Print(text)) => {
             // A reader that has gone away, as `head` does, is no failure.
             let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
         Ok(Command::Run(options)) => {
             let Err(error) = run(&options);
-            fail(&error, 1)
+            (error, 1)
         }
-        Err(error) => fail(&error, 2),
-    }
+        Err(error) => (error, 2),
+    };
+    log::complain(error);
+    ExitCode::from(code)
 }
 
 /// Runs until a signal ends the process; comes back only with what went wrong.
@@ -69,11 +70,6 @@ fn end_by_signal() -> Result<(), ctrlc::Error> {
         Err(ctrlc::Error::MultipleHandlers) => Ok(()),
         set => set,
     }
-}
-
-fn fail(error: &dyn Display, code: u8) -> ExitCode {
-    log::complain(error);
-    ExitCode::from(code)
 }
 
 /// Locks what threads share; its values are whole even where one of them had ended within.

@@ -3,7 +3,7 @@
 //! What they mean: <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, Seek};
 use std::time::{Duration, Instant};
 
 /// How long the metrics are good for: to read them takes longer than all the rest of a page, and nobody
@@ -17,7 +17,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const EMFILE: i32 = 24;
 
 /// A metric's name, its type, its help and its value.
-pub type Metric = (&'static str, &'static str, &'static str, f64);
+pub type Metric = (&'static str, &'static str, &'static str, String);
 
 /// Where the metrics are read. Its files stay open, so that there are metrics where no more can be
 /// opened, too: that is when somebody looks for them.
@@ -52,8 +52,8 @@ impl Process {
 
     /// The metrics as of now; of limits, the soft ones as of the start, 2^64 where there is none.
     #[rustfmt::skip]
-    fn read(&mut self) -> Option<Vec<Metric>> {
-        let (stat, status) = (content(&mut self.stat)?, content(&mut self.status)?);
+    fn read(&self) -> Option<Vec<Metric>> {
+        let (stat, status) = (content(&self.stat)?, content(&self.status)?);
         // The second field is the program's name, in brackets, and may hold blanks and brackets.
         let (_, after_name) = stat.rsplit_once(") ")?;
         let ticks = |field: usize| after_name.split(' ').nth(field - 3)?.parse::<f64>().ok();
@@ -64,7 +64,7 @@ impl Process {
             Err(error) if error.raw_os_error() == Some(EMFILE) => max_fds,
             Err(_) => return None,
         };
-        Some(vec![
+        let metrics = [
             ("process_cpu_seconds_total", "counter", "CPU time spent so far, user and system, in seconds.", (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND),
             ("process_resident_memory_bytes", "gauge", "Memory that is held in RAM, in bytes.", after(&status, "VmRSS:")? * 1024.0),
             ("process_virtual_memory_bytes", "gauge", "Address space that is reserved, in bytes.", after(&status, "VmSize:")? * 1024.0),
@@ -72,16 +72,15 @@ impl Process {
             ("process_open_fds", "gauge", "Open file descriptors.", open_fds),
             ("process_max_fds", "gauge", "How many file descriptors may be open.", max_fds),
             ("process_threads", "gauge", "Threads of the process.", after(&status, "Threads:")?),
-        ])
+        ];
+        Some(metrics.map(|(name, kind, help, value)| (name, kind, help, value.to_string())).into())
     }
 }
 
 /// What the file says now.
-fn content(file: &mut File) -> Option<String> {
-    let mut text = String::new();
+fn content(mut file: &File) -> Option<String> {
     file.rewind().ok()?;
-    file.read_to_string(&mut text).ok()?;
-    Some(text)
+    io::read_to_string(file).ok()
 }
 
 /// The number after `name` at the start of a line.

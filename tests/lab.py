@@ -315,3 +315,5 @@ def remove(project):
             mine += docker(*listing, "--filter", f"label={LABEL}", "--format", names[kind]).splitlines()
         if mine:
             docker(kind, "rm", "-f", *(["-v"] if kind == "container" else []), *mine, code=None)
+    if images := docker("image", "ls", "--filter", f"reference={project}*", "--format", "{{.Repository}}:{{.Tag}}").split():
+        docker("image", "rm", *images, code=None)

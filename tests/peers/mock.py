@@ -1,4 +1,4 @@
-"""The lab's mock on prometheus_client: mock.py PORT."""
+"""The lab's mock on prometheus_client: mock.py ADDRESS:PORT."""
 
 import random
 import sys
@@ -7,7 +7,8 @@ import time
 from prometheus_client import Gauge, start_http_server
 
 result = Gauge("model_result", "The latest result of the model")
-start_http_server(int(sys.argv[1]), addr="127.0.0.1")
+address, port = sys.argv[1].split(":")
+start_http_server(int(port), addr=address)
 while True:
     result.set(random.random())
     time.sleep(5)

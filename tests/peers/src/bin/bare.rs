@@ -1,4 +1,4 @@
-//! What no exporter on std can go below: bare ADDRESS FILE sends the file's bytes for each request,
+//! What no exporter on std can go below: bare FILE ADDRESS sends the file's bytes for each request,
 //! and knows no more of HTTP than where a request ends.
 
 use std::io::{Read, Write};
@@ -7,8 +7,8 @@ use std::{env, fs, thread};
 
 fn main() {
     let mut arguments = env::args().skip(1);
-    let address = arguments.next().expect("an address");
     let answer = fs::read(arguments.next().expect("a file")).expect("the file's bytes");
+    let address = arguments.next().expect("an address");
     let answer: &[u8] = answer.leak();
     for stream in TcpListener::bind(address).expect("a listener").incoming() {
         let mut stream = stream.expect("a connection");
