@@ -160,7 +160,7 @@ model_command() {
 # logged_command: how it is started where Fluent Bit reads its lines; a container's lines are Docker's.
 logged_command() {
 	case $(model_command) in
-	*exporter) echo "a container with while sleep 1; do docker compose -f stack/compose.yaml logs -f --since 3s --no-log-prefix exporter; done | tee -ai stack/logs/model.log" ;;
+	*exporter) echo "$(model_command), and in another terminal: while sleep 1; do docker compose -f stack/compose.yaml logs -f --since 3s --no-log-prefix exporter; done | tee -ai stack/logs/model.log" ;;
 	*) echo "$(model_command) | tee -ai stack/logs/model.log" ;;
 	esac
 }
