@@ -202,7 +202,7 @@ check_grafana() {
 	if [ "$missing" = nothing ]; then
 		say ok "$criterion" "$grafana/d/modelmock"
 	else
-		say FAIL "$criterion" "${missing:-it is not there}" "scripts/up.sh grafana"
+		say FAIL "$criterion" "${missing:-it is not there}" "scripts/up.sh grafana; where you changed the rule, its line is in stack/grafana/dashboards/model.json"
 	fi
 }
 

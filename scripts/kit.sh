@@ -10,7 +10,6 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-fat_bytes=4294967295 # the largest file on a stick as most are formatted
 folder=
 child=
 
@@ -124,5 +123,3 @@ for service in $(services); do
 	*) echo "It lacks $service: scripts/up.sh says so there." ;;
 	esac
 done
-[ "$bytes" -lt $fat_bytes ] ||
-	echo "It is too big for a stick that is formatted as FAT32, which ends at 4 GiB: format it as exFAT."
