@@ -65,7 +65,7 @@ impl Client {
             if is_last {
                 break;
             }
-            // Who sends ahead was not answered before it was answered all, and lets others go first.
+            // Who sends ahead is answered once it has all its answers, and lets others go first.
             if inbox.buffer().is_empty() {
                 *lock(&self.served_at) = Instant::now();
             } else {

@@ -259,8 +259,10 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
     // A pipe whose reader has gone.
     let mut broken = Exporter::start(&["--interval", "0.01"]);
     broken.close_stdout();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(broken.scrape().value("model_refreshes_total") > 20.0);
+    let drawn = broken.scrape().value("model_refreshes_total");
+    within(Duration::from_secs(5), "further results", || {
+        (broken.scrape().value("model_refreshes_total") > drawn + 20.0).then_some(())
+    });
 }
 
 #[cfg(unix)]
@@ -291,10 +293,7 @@ fn signals_end_it_at_once_with_exit_code_0() {
         let took = start.elapsed();
         println!("measured: SIG{signal}: {status} after {took:?}");
         assert_eq!(status.code(), Some(0), "SIG{signal}");
-        assert!(
-            took < Duration::from_millis(100),
-            "SIG{signal} took {took:?}"
-        );
+        assert!(took < Duration::from_secs(1), "SIG{signal} took {took:?}");
         assert_eq!(exporter.complaints(), "");
     }
 }

@@ -81,6 +81,13 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def pytest_collection_modifyitems(items):
+    """The build first, as all need it, then what takes long; what is measured comes when most is done."""
+    order = ["cargo", "walk", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
+    place = {f"test_{name}": number for number, name in enumerate(order)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(order) - 2))
+
+
 def is_worker(config):
     return hasattr(config, "workerinput")
 
@@ -109,6 +116,7 @@ def pytest_sessionstart(session):
         signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
     session.config.stash[before] = what_is_there()
     WORK.mkdir(parents=True)
+    WORK.chmod(0o755)
 
 
 def clean_up():

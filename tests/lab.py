@@ -237,8 +237,9 @@ class Lab:
         for file in [*root.glob("scripts/*"), *root.glob("stack/**/*.*")]:
             if file.suffix in (".sh", ".yml", ".yaml", ".json", ".md"):
                 edit(file, r"(?<![\w.])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
-        # Whatever an umask is, as in the README.
-        run("chmod", "-R", "a+rX", WORK)
+        # Whatever the umask is.
+        self.work.chmod(0o755)
+        run("chmod", "-R", "a+rX", root)
 
     def run(self, script, *arguments, code=0, env=None, **named):
         """Runs one of its scripts, such as up, to its end, and gives all that it said."""

@@ -237,8 +237,9 @@ fn a_kept_alive_scraper_is_answered_without_a_stall() {
         println!(
             "measured: {at_once} scrapes sent at once on a kept-alive connection: median {median:?}, longest {longest:?}"
         );
+        // A stall is the 40 ms by which a client delays its acknowledgement.
         assert!(
-            median < Duration::from_millis(1),
+            median < Duration::from_millis(10),
             "the median of {at_once} scrapes at once took {median:?}"
         );
     }
