@@ -142,8 +142,8 @@ def test_check_says_why_no_line_arrives(lab):
         said = lab.run("check", "logging", code=1)
         assert "ok    the log and the metric count the same" in said, said
         # As from a second model.
-        write(lab, "model", [f"{stamp()} model_result 0.{i}" for i in range(9)])
-        time.sleep(5)
+        write(lab, "model", [f"{stamp(-0.001 * i)} model_result 0.{i}" for i in range(1, 9)])
+        time.sleep(3)
         assert "FAIL  the log and the metric count the same" in lab.run("check", "logging", code=1)
 
 
