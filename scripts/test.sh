@@ -36,5 +36,7 @@ if [ ! -e "$venv/whole" ]; then
 		die "the tests' packages cannot be installed: pip must reach its package index"
 	touch "$venv/whole"
 fi
+# Nothing is written beside the tests.
+export PYTHONDONTWRITEBYTECODE=1
 # In its place, so that a signal reaches the one that cleans up.
 exec "$venv/bin/python" -m pytest "$@"

@@ -87,6 +87,24 @@ def value(url, expression, **parameters):
     return float(answer[0][1]) if len(answer) == 1 else None
 
 
+def names_what_is_there(root, texts):
+    """Each link, each picture and each file that the texts name is below the root, and each heading in its text."""
+    for text in texts:
+        written = text.read_text()
+        for target in re.findall(r'\]\(([^)\s]+)\)|src="([^"]+)"', written):
+            name, _, heading = "".join(target).partition("#")
+            if ":" in name:
+                continue
+            file = text.parent / name if name else text
+            assert file.exists(), f"{text} links to {name}"
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M) if heading else []
+            anchors = [re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings]
+            assert not heading or heading in anchors, f"{text} links to {name}#{heading}"
+        for name in set(re.findall(r"(?<![\w/*.-])(?:scripts|stack|src|tests)/[\w./-]*\w(?![\w*/])", written)):
+            found = [folder for folder in (root, text.parent) if (folder / name).exists()]
+            assert found or name == "stack/.env", f"{text} names {name}"
+
+
 def listens(port):
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
@@ -132,7 +150,7 @@ def docker(*arguments, **named):
 @functools.cache
 def needs_docker():
     if not shutil.which("docker") or subprocess.run(["docker", "version"], capture_output=True).returncode:
-        pytest.skip("Docker's engine does not run here: install Docker, or start its engine (README, section 2)")
+        pytest.skip("Docker's engine does not run here: install Docker, or start its engine (README, section 1)")
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("there is no docker compose: install the package docker-compose-plugin")
 

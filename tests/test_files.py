@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from lab import ENVIRONMENT, LABEL, ROOT, RUN, fetch, image, needs, needs_docker, run
+from lab import ENVIRONMENT, LABEL, ROOT, RUN, fetch, image, names_what_is_there, needs, needs_docker, run
 
 STACK = ROOT / "stack"
 SCRIPTS = sorted(set(ROOT.glob("scripts/*.sh")) - {ROOT / "scripts/common.sh"})
@@ -103,7 +103,7 @@ def test_an_alert_takes_its_route(alert, of_class, route):
 def yaml_blocks():
     """The configurations that the texts show; each says in its first line where it belongs."""
     blocks = []
-    for text in [ROOT / "README.md", *sorted(STACK.glob("**/README.md"))]:
+    for text in [ROOT / "README.md", *sorted(STACK.glob("**/*.md"))]:
         for indent, block in re.findall(r"^( *)```yaml\n(.*?)^ *```$", text.read_text(), re.M | re.S):
             block = re.sub(rf"^{indent}", "", block, flags=re.M)
             blocks.append(pytest.param(block, id=block.splitlines()[0].strip("# ")))
@@ -128,6 +128,12 @@ def test_a_configuration_of_the_texts(block, tmp_path):
     else:
         pytest.fail(f"nothing checks this block: {place}")
     promtool("check", "config", "prometheus/prometheus.yml", folder=tmp_path)
+
+
+def test_what_the_texts_name_is_there():
+    texts = [ROOT / "README.md", *(text for folder in ("src", "stack", "tests") for text in ROOT.glob(f"{folder}/**/*.md"))]
+    assert len(texts) >= 5
+    names_what_is_there(ROOT, texts)
 
 
 def pictures():

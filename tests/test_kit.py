@@ -12,7 +12,7 @@ import tarfile
 
 import pytest
 
-from lab import LABEL, docker, edit, end, image, one_line, run, start, until
+from lab import LABEL, docker, edit, end, image, names_what_is_there, one_line, run, start, until
 
 SERVICES = ["prometheus", "alertmanager", "mailpit"]
 WITHOUT_RUST = ":".join(folder for folder in os.environ["PATH"].split(":") if not pathlib.Path(folder, "cargo").exists())
@@ -126,6 +126,8 @@ def test_what_is_in_it(lab, laptop):
         assert hashlib.sha256((laptop.folder / file).read_bytes()).hexdigest() == known, file
     texts = [(laptop.folder / file).read_text() for file in files if file.endswith((".md", ".yml", ".yaml"))]
     assert not [text for text in texts if "cargo run --release" in text], "it tells students to use cargo"
+    assert not [text for text in texts if "not in the kit" in text]
+    names_what_is_there(laptop.folder, laptop.folder.rglob("*.md"))
     assert "Start it with: ./modelmock" in (laptop.folder / "stack/prometheus/rules/model.yml").read_text()
 
 

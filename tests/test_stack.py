@@ -47,6 +47,8 @@ def test_all_listens_on_the_loopback_address_alone(lab):
     for port in lab.ports.values():
         elsewhere = [address for address in local if re.search(rf"(?<!^127\.0\.0\.1):{port}$", address)]
         assert not elsewhere
+    # One Alertmanager is no cluster: it has no port for others.
+    assert fetch_json(f"{lab.alertmanager}/api/v2/status")["cluster"]["status"] == "disabled"
 
 
 def test_each_container_is_bounded(lab):
