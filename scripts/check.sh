@@ -3,8 +3,8 @@
 # check.sh --alert: waits until a result passes 0.9, the alert fires and its mail arrives.
 # check.sh --own: looks for a dashboard of your own, with a red line, and says what it lacks.
 #
-# PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default. Where the store of
-# scripts/store.sh runs there is a sixth: store.
+# PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default. Two more are among
+# them where they run: logging, of scripts/up.sh logging, and store, of scripts/store.sh.
 # A line says ok, FAIL, or open: nothing happened yet that could show it. Exit code 1 where one FAILs.
 
 set -u
@@ -282,6 +282,40 @@ check_own() {
 	fi
 }
 
+# lines RANGE [TIME]: how many results of this model Loki has of that long before; nothing for none.
+lines() {
+	get --get --data-urlencode "query=sum(count_over_time({job=\"model_mock\", instance=\"$instance\"} |= \"model_result\" [$1]))" \
+		--data-urlencode "time=${2-}" "$(url loki)/loki/api/v1/query" 2>/dev/null | one_value
+}
+
+# agrees: whether Loki has each result of the model, by its lines' times, which are cut, and sets $same.
+agrees() {
+	latest=$(metric "$exporter" model_last_refresh_timestamp_seconds)
+	drawn=$(metric "$exporter" model_refreshes_total)
+	logged=$(lines "$(awk "BEGIN { printf \"%d\", ($latest - $started) * 1000 + 2 }")ms" "$latest")
+	same=
+	[ "${logged:=0}" = "$drawn" ] && same="$drawn results since the model started"
+}
+
+check_logging() {
+	is_up loki && is_up fluent-bit || return
+
+	start_logged="start the model as $(logged_command)"
+	reached "the model's lines arrive" "$exporter/metrics" "$start_logged" || return
+	lost="Loki refused $(metric "$(url loki)" loki_discarded_samples_total | grep . || echo 0) since it started: docker compose -f stack/compose.yaml logs fluent-bit"
+	todo=$start_logged
+	[ -z "$(find "$root/stack/logs" -name '*.log' -mmin -1 2>/dev/null)" ] || todo=$lost
+	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $start_logged"
+	judge "the model's lines arrive" "$(lines 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" || return
+
+	started=$(metric "$exporter" process_start_time_seconds)
+	wait_for 5 "the newest line arrives" agrees
+	judge "the log and the metric count the same" "$same" "$logged in the log, $drawn in the metric" "$start_logged; a second model needs a file of its own, as stack/logs/localhost:5001.log. $lost"
+	knows_password "the data source Loki answers" || return
+	seen=$(as_admin "$password" --get --data-urlencode 'query=vector(1)' "$grafana/api/datasources/proxy/uid/loki/loki/api/v1/query" 2>&1)
+	judge "the data source Loki answers" "$(printf '%s\n' "$seen" | one_value | sed 's/.*/through Grafana/')" "$seen" "scripts/up.sh grafana"
+}
+
 # is_high: whether the rule's own query has an answer for this model.
 is_high() {
 	seen=$(metric "$exporter" model_result)
@@ -361,11 +395,12 @@ case ${1-} in
 '')
 	# shellcheck disable=SC2086 # the names are words
 	set -- $all_parts
+	! listens "$(column 3 loki)" || set -- "$@" logging
 	! listens "$(store_port site-a)" || set -- "$@" store
 	;;
 *)
 	for part in "$@"; do
-		case " $all_parts store " in
+		case " $all_parts logging store " in
 		*" $part "*) ;;
 		*) usage_error "unknown part '$part'" ;;
 		esac

@@ -20,11 +20,14 @@ table='prometheus    -         9090  /-/ready     -     Prometheus
 alertmanager  -         9093  /-/ready     -     Alertmanager
 mailpit       -         8025  /readyz      1025  Mailpit
 grafana       -         3000  /api/health  -     Grafana
-exporter      exporter  5000  /metrics     -     Exporter'
+exporter      exporter  5000  /metrics     -     Exporter
+loki          logging   3100  /ready       9095  Loki
+fluent-bit    logging   2020  /            -     Fluent-Bit'
 
-# column N [SERVICE]: of that table; without a service, of all that start by themselves.
+# column N [SERVICE]: of that table, for a service or all of a profile; without one, of all that start by
+# themselves.
 column() {
-	printf '%s\n' "$table" | awk -v n="$1" -v name="${2-}" '$1 == name || name == "" && $2 == "-" { print $n }'
+	printf '%s\n' "$table" | awk -v n="$1" -v name="${2-}" '$1 == name || $2 == name || name == "" && $2 == "-" { print $n }'
 }
 
 # url SERVICE
@@ -37,15 +40,17 @@ readiness() {
 	printf '%s%s\n' "$(url "$1")" "$(column 4 "$1")"
 }
 
-# services NAME...: these services, all that start by themselves where none is named; dies where there is
+# services NAME...: these services or profiles, all that start by themselves where none is named; dies where there is
 # no such service.
 services() {
 	for name in "$@"; do
 		[ -n "$(column 1 "$name")" ] ||
 			usage_error "there is no service '$name': there are $(printf '%s\n' "$table" | awk '{ print $1 }' | paste -s -d ' ' -)"
 	done
-	[ $# -eq 0 ] || set -- "$*"
-	printf '%s\n' "${1-$(column 1 | paste -s -d ' ' -)}"
+	[ $# -gt 0 ] || set -- ''
+	for name in "$@"; do
+		column 1 "$name"
+	done | paste -s -d ' ' -
 }
 
 # die MESSAGE...: what failed and what to do, in one line.
@@ -150,6 +155,14 @@ model_command() {
 	else
 		echo "${1:+MODELMOCK_FLAGS=\"$*\" }scripts/up.sh exporter"
 	fi
+}
+
+# logged_command: how it is started where Fluent Bit reads its lines; a container's lines are Docker's.
+logged_command() {
+	case $(model_command) in
+	*exporter) echo "$(model_command), and in another terminal: while sleep 1; do docker compose -f stack/compose.yaml logs -f --since 3s --no-log-prefix exporter; done | tee -ai stack/logs/model.log" ;;
+	*) echo "$(model_command) | tee -ai stack/logs/model.log" ;;
+	esac
 }
 
 # image SERVICE: its image, by the Compose file.
@@ -306,6 +319,8 @@ refusal() {
 	case $1 in
 	prometheus) set -- prometheus promtool check config /etc/prometheus/prometheus.yml ;;
 	alertmanager) set -- alertmanager amtool check-config /etc/alertmanager/alertmanager.yml ;;
+	loki) set -- loki loki -verify-config -config.file=/etc/loki/loki.yml ;;
+	fluent-bit) set -- fluent-bit /fluent-bit/bin/fluent-bit --dry-run -c /etc/fluent-bit/fluent-bit.yml ;;
 	*) return 1 ;;
 	esac
 	! answer=$( (require_docker) 2>&1 && compose exec -T "$@" 2>&1) || return 1

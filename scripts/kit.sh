@@ -85,7 +85,7 @@ done
 cp "$exporter" "$kit/modelmock" || die "cannot write $kit"
 cp -R "$root/README.md" "$root/stack" "$kit/" || die "cannot write $kit"
 # The password of this machine's own stack.
-rm -f "$kit"/stack/.env*
+rm -rf "$kit"/stack/.env* "$kit/stack/logs"
 find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) | while read -r text; do
 	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d; s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
 		cat "$folder/text" >"$text" || exit 1

@@ -2,7 +2,7 @@
 # up.sh [SERVICE...]: starts the stack, waits until it answers, and says where it is.
 #
 # SERVICE is prometheus, alertmanager, mailpit or grafana, all four by default; or exporter, the model as
-# a container, with the flags in MODELMOCK_FLAGS. In a kit it loads the kit's images first. Running it
+# a container, with the flags in MODELMOCK_FLAGS; or logging, which is loki and fluent-bit. In a kit it loads the kit's images first. Running it
 # again does no harm: it starts what is missing and applies what changed in the configuration.
 # Interrupted, it stops what it had started.
 # The first time it makes a password for Grafana and keeps it in stack/.env.
@@ -93,6 +93,10 @@ apply() {
 	! why=$(refusal "$1") || die "$1 does not take its configuration: $why"
 	case $1 in
 	prometheus | alertmanager) compose kill -s HUP "$1" >/dev/null 2>&1 ;;
+	loki | fluent-bit)
+		compose restart "$1" >/dev/null 2>&1
+		wait_for 60 "$1 is ready again" answers "$1" || die "$1 does not start again: docker compose -f stack/compose.yaml logs $1 says why"
+		;;
 	grafana)
 		for kind in datasources dashboards; do
 			code=$(as_admin "$password" -o /dev/null -w '%{http_code}' -X POST "$(url grafana)/api/admin/provisioning/$kind/reload")
@@ -116,6 +120,12 @@ stop_what_began() {
 	done
 	die "interrupted: what it had started is stopped again, and the data is kept"
 }
+
+# Fluent Bit reads what the model writes there, whatever the umask is, as tee changes no file's rights.
+logs=$root/stack/logs
+case $wanted in
+*fluent-bit*) { mkdir -p "$logs" && : >>"$logs/model.log" && chmod go+rX "$logs" "$logs"/*; } || die "cannot write $logs: what the system said is above" ;;
+esac
 
 # The services run as users of their own.
 unreadable=$(find "$root"/stack/* \( -type d ! -perm -005 -o ! -perm -004 \) | head -n 1)
@@ -167,3 +177,6 @@ for service in $wanted; do
 done
 # shellcheck disable=SC2119
 listens "$(column 3 exporter)" || echo "The model does not run yet: start it with $(model_command)"
+case $wanted in
+*fluent-bit*) echo "Its lines go to Loki where it runs as $(logged_command)" ;;
+esac

@@ -26,7 +26,7 @@ RUN = os.environ.setdefault("MODELMOCK_RUN", f"modelmock-test-{os.getpid()}")
 WORK = ROOT / "target" / RUN
 LABEL = f"modelmock.tests={RUN}"
 # Each port of the lab, as it stands in its files; a copy has others, so it meets no stack of the user.
-PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 19090, 19091, 19092, 19101, 19102, 19103, 19291]
+PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 19090, 19091, 19092, 19101, 19102, 19103, 19291, 3100, 9095, 2020]
 # What a user may have set is none of the tests'.
 ENVIRONMENT = {
     name: value
@@ -246,7 +246,7 @@ class Lab:
 
     def copy(self, root):
         """What a user gets, without what is the user's own, and with the ports of this lab."""
-        left_out = shutil.ignore_patterns(".env*", ".applied-*", "__pycache__")
+        left_out = shutil.ignore_patterns(".env*", ".applied-*", "__pycache__", "logs")
         for folder in ("scripts", "stack", "src", "tests"):
             shutil.copytree(ROOT / folder, root / folder, ignore=left_out)
         for file in ("README.md", "Cargo.toml", "Cargo.lock"):

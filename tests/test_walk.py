@@ -8,13 +8,14 @@ the dashboard "Mine". With --pictures it has the lab's own ports, and takes the 
 import contextlib
 import re
 import shutil
+import subprocess
 import time
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
-from lab import ROOT, ImageMissing, fetch, fetch_json, image, until
+from lab import ROOT, ImageMissing, end, fetch, fetch_json, image, modelmock, start, until
 
 MARKS = {"Do.", "See.", "Think.", "Read"}  # the README's own bold words
 PATIENCE = 15  # seconds for a word to come up on a page
@@ -62,7 +63,7 @@ class Walk:
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         match = re.search(rf"^### [\d.]+ {title}.*?(?=^###? )", text, re.S | re.M)
         assert match, f"the README has no section {title}"
-        self.step, self.used = title, set()
+        self.step, self.text, self.used = title, match[0], set()
         bold = re.findall(r"\*\*([^*]+)\*\*", match[0])
         self.words = [word for path in bold for word in path.split(" > ") if word not in MARKS]
         try:
@@ -73,6 +74,10 @@ class Walk:
             raise
         left = [word for word in self.words if word not in self.used]
         assert not left, "the walk has not used these words of the README"
+
+    def blocks(self, language):
+        """What the section has in that language, a string each."""
+        return re.findall(rf"^```{language}\n(.*?)\n```$", self.text, re.S | re.M)
 
     def word(self, word):
         assert word in self.words, f"{self.step}: '{word}' is not a bold word of that section"
@@ -150,6 +155,16 @@ class Walk:
         self.page.wait_for_timeout(500)
         # The list of proposals would take the next key.
         self.page.keyboard.press("Escape")
+
+    def explore(self, expression, within=None):
+        """Runs a query in Grafana's Explore; pasted, as its editor adds brackets to what is typed."""
+        (within or self.page).locator(".monaco-editor").first.click()
+        self.page.keyboard.press("ControlOrMeta+A")
+        self.page.keyboard.insert_text(expression)
+        self.page.wait_for_timeout(500)
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press("Shift+Enter")
+        self.page.wait_for_timeout(2500)
 
     def picture(self, name, left=0, top=0, width=None, height=None):
         """Takes the picture that the README shows, in 256 colours, as such pages have few."""
@@ -281,6 +296,70 @@ def in_grafana(walk, lab, page):
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(lab.grafana + "/d/modelmock")
     walk.find("Edit")
+
+
+def test_the_log(walk, lab):
+    for name in ("grafana/grafana", "grafana/loki", "fluent/fluent-bit"):
+        image(name)
+    lab.run("up", "grafana", "logging")
+    lab.model.stop()
+    command = f'"$0" --listen 127.0.0.1:{lab.ports[5000]} | tee -ai "{lab.stack}/logs/model.log"'
+    model = start("sh", "-c", command, modelmock(), stdout=subprocess.DEVNULL)
+    # Long enough for graphs with something to see.
+    time.sleep(240 if walk.patient else 20)
+    with walk.section("The log beside the metric", 1280, 900) as page:
+        in_the_log(walk, lab, page)
+    end(model)
+
+
+def in_the_log(walk, lab, page):
+    lines, high, each_minute, each_value, in_an_hour, graph, quantile = walk.blocks("logql")
+    page.goto(lab.grafana + "/explore")
+    if "/login" in page.url:
+        page.get_by_label("Email or username").fill("admin")
+        page.get_by_label("Password", exact=True).fill(lab.password())
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_timeout(3000)
+    walk.press("Explore")
+    choose(walk, "Loki")
+    walk.find("Builder")
+    walk.press("Code")
+    walk.explore(lines)
+    walk.matches(r"Z model_result \d")
+    walk.picture("log-lines", left=300, top=40)
+    walk.explore(high)
+    for expression in (each_minute, each_value, in_an_hour, quantile, graph):
+        walk.explore(expression)
+        page.wait_for_selector(".uplot")
+    walk.press("Split")
+    right = page.get_by_test_id("data-testid Explore").last
+    choose(walk, "Prometheus", right)
+    page.wait_for_timeout(1500)
+    walk.explore("model_result", right)
+    for place in range(2):
+        page.get_by_test_id("data-testid TimePicker Open Button").nth(place).click()
+        walk.press("Last 5 minutes")
+    page.wait_for_timeout(3000)
+    walk.picture("log-beside-metric", top=40)
+
+    page.goto(lab.grafana + "/dashboards")
+    walk.press("Dashboards", "Model in production")
+    page.wait_for_selector(".uplot")
+    page.wait_for_timeout(6000)
+    box = page.locator(".uplot .u-over").first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 60, box["y"] + box["height"] / 2)
+    walk.press("The log at this moment")
+    walk.matches(r"Z model_result \d")
+    page.get_by_text("model_result").first.click()
+    walk.press("The metric at this moment")
+    page.wait_for_selector(".uplot")
+
+
+def choose(walk, name, within=None):
+    """Picks a data source at the top of Explore."""
+    (within or walk.page).get_by_test_id("data-testid Select a data source").first.click()
+    walk.page.wait_for_timeout(500)
+    walk.press(name)
 
 
 def own_dashboard(lab):
