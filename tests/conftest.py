@@ -112,8 +112,9 @@ def what_is_there():
 def pytest_sessionstart(session):
     if is_worker(session.config):
         return
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What is started in the background has SIGINT ignored, and then Python raises nothing.
+        signal.signal(ending, signal.default_int_handler)
     session.config.stash[before] = what_is_there()
     WORK.mkdir(parents=True)
     WORK.chmod(0o755)
