@@ -98,7 +98,7 @@ check_prometheus() {
 	criterion="the rules of the file are loaded"
 	rules=$(metric "$prometheus" prometheus_rule_group_rules)
 	if wrong=$(refusal prometheus); then
-		say FAIL "$criterion" "$wrong" "mend the file; Prometheus reads it again by itself"
+		say FAIL "$criterion" "$wrong" "mend that; Prometheus reads its files again by itself"
 	elif [ "$(metric "$prometheus" prometheus_config_last_reload_successful)" != 1 ]; then
 		say FAIL "$criterion" "Prometheus refused its configuration the last time it read it" "wait 5 s; otherwise scripts/up.sh prometheus"
 	elif get "$prometheus/api/v1/rules" | grep -q '"health":"err"'; then
@@ -148,7 +148,7 @@ check_alertmanager() {
 	criterion="Alertmanager runs the configuration of the file"
 	loaded=$(metric "$alertmanager" alertmanager_config_last_reload_success_timestamp_seconds)
 	if wrong=$(refusal alertmanager); then
-		say FAIL "$criterion" "$wrong" "mend the file, then scripts/up.sh alertmanager"
+		say FAIL "$criterion" "$wrong" "mend that, then scripts/up.sh alertmanager"
 	elif [ "$(changed "$root/stack/alertmanager/alertmanager.yml")" -gt "${loaded%.*}" ]; then
 		say FAIL "$criterion" "the file was changed since it was read" "scripts/up.sh alertmanager"
 	else
