@@ -100,12 +100,15 @@ def what_is_there():
     """What the engine has, but for what another run has just now, and the user's password: a line each."""
     kept = [f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*")]
     if has_engine():
-        kept += docker("ps", "-a", "--format", "container {{.ID}} {{.Names}} {{.Label \"com.docker.compose.project\"}}").splitlines()
+        form = 'container {{.ID}} {{.Names}} {{.Label "com.docker.compose.project"}} {{.Label "modelmock.tests"}}'
+        kept += docker("ps", "-a", "--format", form).splitlines()
         kept += docker("network", "ls", "--format", "network {{.ID}} {{.Name}}").splitlines()
         volumes = docker("volume", "ls", "-q").split()
         if volumes:
             # One that was removed and made again is as empty as one that is gone.
-            kept += docker("volume", "inspect", "-f", "volume {{.Name}} {{.CreatedAt}}", *volumes).splitlines()
+            made = docker("volume", "inspect", "-f", "volume {{.Name}} {{.CreatedAt}}", *volumes, code=None).splitlines()
+            # Another run's may be gone by now.
+            kept += [line for line in made if line.startswith("volume ")]
     return {line for line in kept if "modelmock-test-" not in line or RUN in line}
 
 
