@@ -349,14 +349,19 @@ def in_the_log(walk, lab, page):
     page.wait_for_timeout(6000)
     link = page.get_by_text("The log at this moment (with Loki)").first
 
+    box = page.locator(".uplot .u-over").first.bounding_box()
+    heights = iter(range(100))
+
     def has_link():
-        """A refresh of the dashboard may come between."""
-        box = page.locator(".uplot .u-over").first.bounding_box()
-        page.mouse.click(box["x"] + box["width"] - 60, box["y"] + box["height"] / 2)
-        page.wait_for_timeout(700)
+        """Only near a point, which is somewhere between 0 and 1."""
+        x, y = box["x"] + box["width"] - 60, box["y"] + box["height"] * (next(heights) * 7 % 20 + 0.5) / 20
+        page.mouse.move(x, y)
+        page.wait_for_timeout(200)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(300)
         return link.is_visible()
 
-    until(PATIENCE, "the link at a point of the graph", has_link)
+    until(30, "the link at a point of the graph", has_link)
     walk.press("The log at this moment (with Loki)")
     walk.matches(r"Z model_result \d")
     page.get_by_text("model_result").first.click()
