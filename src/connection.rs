@@ -37,9 +37,11 @@ impl Client {
         // One of several answers would wait for the client's acknowledgement of the one before
         // otherwise, which clients delay by 40 ms.
         self.stream.set_nodelay(true)?;
+        self.stream.set_write_timeout(Some(PATIENCE))?;
         let mut inbox = BufReader::new(Wire {
             stream: &self.stream,
             until: None,
+            read_timeout: None,
         });
         let mut head = Vec::new();
         loop {
@@ -51,7 +53,7 @@ impl Client {
                     inbox.consume(1);
                     continue;
                 }
-                _ => inbox.get_mut().end_in(PATIENCE),
+                _ => inbox.get_mut().until = Some(Instant::now() + PATIENCE),
             }
             let request = request::read(&mut inbox, &mut head);
             let is_last = request.as_ref().map_or(true, |request| request.is_last);
@@ -59,7 +61,7 @@ impl Client {
             let code = response.status_code();
             // No answer to a HEAD has a body, not even a refusal (RFC 9110, 9.3.2).
             let answer = print(response, head.starts_with(b"HEAD "), is_last)?;
-            inbox.get_mut().end_in(PATIENCE);
+            inbox.get_mut().until = Some(Instant::now() + PATIENCE);
             inbox.get_mut().write_all(&answer)?;
             exposition.count(code.0);
             if is_last {
@@ -75,7 +77,7 @@ impl Client {
         // To close a connection with unread bytes is to reset it, and the answer may be lost then (RFC
         // 9112, 9.6).
         self.stream.shutdown(Shutdown::Write)?;
-        inbox.get_mut().end_in(TIME_TO_LEAVE);
+        inbox.get_mut().until = Some(Instant::now() + TIME_TO_LEAVE);
         io::copy(&mut inbox.take(BYTES_TO_LEAVE), &mut io::sink()).map(drop)
     }
 }
@@ -84,29 +86,34 @@ impl Client {
 struct Wire<'a> {
     stream: &'a TcpStream,
     until: Option<Instant>,
+    read_timeout: Option<Duration>,
 }
 
 impl Wire<'_> {
-    fn end_in(&mut self, duration: Duration) {
-        self.until = Some(Instant::now() + duration);
-    }
-
-    /// The time that is left. Where that is none, to set it fails, which ends the wait, too.
-    fn left(&self) -> Option<Duration> {
-        Some(self.until?.saturating_duration_since(Instant::now()))
+    /// The time that is left; a timeout where that is none.
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let Some(until) = self.until else {
+            return Ok(None);
+        };
+        let left = until.checked_duration_since(Instant::now());
+        left.map(Some).ok_or(io::ErrorKind::TimedOut.into())
     }
 }
 
 impl Read for Wire<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left())?;
+        let left = self.left()?;
+        if left != self.read_timeout {
+            self.stream.set_read_timeout(left)?;
+            self.read_timeout = left;
+        }
         self.stream.read(bytes)
     }
 }
 
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left())?;
+        self.left()?;
         self.stream.write(bytes)
     }
 

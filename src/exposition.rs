@@ -53,22 +53,20 @@ impl Exposition {
         page.one("model_refreshes_total", "counter", "Results drawn so far.", count);
         page.one("model_last_refresh_timestamp_seconds", "gauge", "When the latest result was drawn, in Unix time.", statistics.drawn_at);
 
-        let name = "model_result_distribution";
-        page.family(name, "histogram", "All results so far, counted in tenths.");
+        page.family("model_result_distribution", "histogram", "All results so far, counted in tenths.");
         for (bound, bucket) in BOUNDS.iter().zip(statistics.buckets) {
-            page.sample(format_args!("{name}_bucket{{le=\"{bound:?}\"}}"), bucket);
+            page.labelled("model_result_distribution_bucket", "le", format_args!("{bound:?}"), bucket);
         }
-        page.sample(format_args!("{name}_bucket{{le=\"+Inf\"}}"), count);
-        page.sample(format_args!("{name}_sum"), sum);
-        page.sample(format_args!("{name}_count"), count);
+        page.labelled("model_result_distribution_bucket", "le", "+Inf", count);
+        page.sample("model_result_distribution_sum", sum);
+        page.sample("model_result_distribution_count", count);
 
-        let name = "model_result_recent";
-        page.family(name, "summary", "Quantiles of the last 180 results; sum and count of all.");
+        page.family("model_result_recent", "summary", "Quantiles of the last 180 results; sum and count of all.");
         for (quantile, result) in QUANTILES.iter().zip(statistics.quantiles) {
-            page.sample(format_args!("{name}{{quantile=\"{quantile}\"}}"), result);
+            page.labelled("model_result_recent", "quantile", quantile, result);
         }
-        page.sample(format_args!("{name}_sum"), sum);
-        page.sample(format_args!("{name}_count"), count);
+        page.sample("model_result_recent_sum", sum);
+        page.sample("model_result_recent_count", count);
 
         if let Some(process) = &self.process {
             for (name, kind, help, value) in lock(process).metrics() {
@@ -80,11 +78,10 @@ impl Exposition {
         let name = "modelmock_http_requests_total";
         page.family(name, "counter", "Answers sent whole so far, by status code; this page is not yet among them.");
         for (code, answers) in &*lock(&self.answers) {
-            page.sample(format_args!("{name}{{code=\"{code}\"}}"), answers);
+            page.labelled(name, "code", code, answers);
         }
-        let name = "modelmock_build_info";
-        page.family(name, "gauge", "Always 1; its label says which version this is.");
-        page.sample(concat!("modelmock_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
+        page.family("modelmock_build_info", "gauge", "Always 1; its label says which version this is.");
+        page.labelled("modelmock_build_info", "version", env!("CARGO_PKG_VERSION"), 1);
         page.0
     }
 }
@@ -104,7 +101,13 @@ impl Page {
         self.0.extend(["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"]);
     }
 
-    fn sample(&mut self, name: impl Display, value: impl Display) {
-        let _ = writeln!(self.0, "{name} {value}");
+    fn sample(&mut self, name: &str, value: impl Display) {
+        self.0.push_str(name);
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn labelled(&mut self, name: &str, label: &str, of: impl Display, value: impl Display) {
+        self.0.push_str(name);
+        let _ = writeln!(self.0, "{{{label}=\"{of}\"}} {value}");
     }
 }

@@ -1,9 +1,8 @@
 //! The listener: who is let in, and who makes room.
 //!
 //! Each client has a thread and one file, so it waits for itself alone. Where there is no room for a
-//! newcomer, whoever was last answered, or let in, longest ago makes room: a scraper that comes again
-//! within the time in which 50 others come keeps its connection, and one that does not connects again,
-//! as HTTP clients do when a kept connection has ended.
+//! newcomer, whoever was last answered, or let in, longest ago makes room. A scraper that is shown out so
+//! connects again, as HTTP clients do when a kept connection has ended.
 //!
 //! `tiny_http::Server` has no such bounds: 125 requests in HTTP/2 take 250 files for good, a header
 //! without an end took 481 MiB in 5 s, and requests that were sent ahead 968 MiB in 4 s.

@@ -100,20 +100,24 @@ def what_is_there():
     """What the engine has, but for what another run has just now, and the user's password: a line each."""
     kept = [f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*")]
     if has_engine():
-        kept += docker("ps", "-a", "--format", "container {{.ID}} {{.Names}} {{.Label \"com.docker.compose.project\"}}").splitlines()
+        form = 'container {{.ID}} {{.Names}} {{.Label "com.docker.compose.project"}} {{.Label "modelmock.tests"}}'
+        kept += docker("ps", "-a", "--format", form).splitlines()
         kept += docker("network", "ls", "--format", "network {{.ID}} {{.Name}}").splitlines()
         volumes = docker("volume", "ls", "-q").split()
         if volumes:
             # One that was removed and made again is as empty as one that is gone.
-            kept += docker("volume", "inspect", "-f", "volume {{.Name}} {{.CreatedAt}}", *volumes).splitlines()
+            made = docker("volume", "inspect", "-f", "volume {{.Name}} {{.CreatedAt}}", *volumes, code=None).splitlines()
+            # Another run's may be gone by now.
+            kept += [line for line in made if line.startswith("volume ")]
     return {line for line in kept if "modelmock-test-" not in line or RUN in line}
 
 
 def pytest_sessionstart(session):
     if is_worker(session.config):
         return
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What is started in the background has SIGINT ignored, and then Python raises nothing.
+        signal.signal(ending, signal.default_int_handler)
     session.config.stash[before] = what_is_there()
     WORK.mkdir(parents=True)
     WORK.chmod(0o755)

@@ -122,7 +122,7 @@ def free_ports(count):
     return found
 
 
-free_ports.last = 0
+free_ports.last = os.getpid()  # another run has others
 
 
 def run(*command, code=0, timeout=200, **named):

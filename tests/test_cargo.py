@@ -27,15 +27,7 @@ def test_cargo(subtests):
     results = re.findall(r"^test (\S+).* \.\.\. (ok|FAILED|ignored.*)$", said, re.M)
     for name, result in results:
         with subtests.test(name):
-            assert result == "ok", said
+            assert result == "ok", said.partition(f"---- {name} stdout ----")[2].partition("\n---- ")[0]
+    # What ended early, or did not build, has fewer results than it has tests.
     assert len(results) == sum(map(int, re.findall(r"^running (\d+) tests?$", said, re.M))) > 0, said
-    assert said.count("test result: ok.") == said.count("test result:"), said
-
-
-def test_what_the_build_costs(record_property):
-    tree = ["cargo", "tree", "--locked", "--prefix", "none", "--format", "{p}"]
-    crates = {line.removesuffix(" (*)") for line in run(*tree, "--edges", "normal,build", cwd=ROOT).splitlines()}
-    record_property("measured", f"crates that a clean build compiles: {len(crates)}, at most 14")
-    assert len(crates) <= 14
-    packages = run(*tree, "--edges", "normal", "--depth", "1", cwd=ROOT).splitlines()[1:]
-    assert sorted(package.split()[0] for package in packages) == ["ctrlc", "fastrand", "tiny_http"]
+    assert said.count("test result: ok.") == len(re.findall(r"^ +Running ", said, re.M)), said[-300:]
