@@ -120,6 +120,8 @@ check_writes() {
 	[ -n "$total" ] || return
 	lost=$(metric "$2" prometheus_remote_storage_samples_failed_total)
 	scraped=$(metric "$2" prometheus_remote_storage_queue_highest_timestamp_seconds least)
+	# Its name in older versions.
+	scraped=${scraped:-$(metric "$2" prometheus_remote_storage_highest_timestamp_in_seconds)}
 	sent=$(metric "$2" prometheus_remote_storage_queue_highest_sent_timestamp_seconds least)
 	started=$(metric "$2" process_start_time_seconds)
 	# Before the first was sent, its time is 0.

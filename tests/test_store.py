@@ -175,7 +175,7 @@ def test_a_full_store_is_told_and_the_sites_go_on(lab, record_property):
     lab.run("store", "up")
     # The engine empties such a disk when the last container lets go of it.
     volume = ["-v", f"{lab.project}-store_store-data:/held"]
-    holder = docker("run", "-d", "--rm", "--label", LABEL, *volume, "--entrypoint", "/bin/sleep", image("prom/prometheus"), "600")
+    holder = docker("run", "-d", "-i", "--rm", "--label", LABEL, *volume, "--entrypoint", "/bin/cat", image("prom/prometheus"))
     until(30, "both sites are in the store", lambda: both_arrive(lab))
     lab.run("check", "store")
     begun = now()

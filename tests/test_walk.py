@@ -335,33 +335,49 @@ def in_the_log(walk, lab, page):
     for expression in (each_minute, each_value, in_an_hour, quantile, graph):
         walk.explore(expression)
         page.wait_for_selector(".uplot")
+    # It would lie over the left half.
+    page.get_by_label("Close menu").first.click()
     walk.press("Split")
     right = page.get_by_test_id("data-testid Explore").last
     choose(walk, "Prometheus", right)
     page.wait_for_timeout(1500)
     walk.explore("model_result", right)
-    for place in range(2):
-        page.get_by_test_id("data-testid TimePicker Open Button").nth(place).click()
-        walk.press("Last 5 minutes")
+    page.get_by_test_id("data-testid TimePicker Open Button").first.click()
+    walk.press("Last 5 minutes")
     page.wait_for_timeout(3000)
-    walk.picture("log-beside-metric", top=40)
+    walk.picture("log-beside-metric", top=40, height=800)
 
     page.goto(lab.grafana + "/dashboards")
     walk.press("Dashboards", "Model in production")
     page.wait_for_selector(".uplot")
     page.wait_for_timeout(6000)
+    link = page.get_by_text("The log at this moment (with Loki)").first
+
     box = page.locator(".uplot .u-over").first.bounding_box()
-    page.mouse.click(box["x"] + box["width"] - 60, box["y"] + box["height"] / 2)
-    walk.press("The log at this moment")
+    heights = iter(range(100))
+
+    def has_link():
+        """Only near a point, which is somewhere between 0 and 1."""
+        x, y = box["x"] + box["width"] - 60, box["y"] + box["height"] * (next(heights) * 7 % 20 + 0.5) / 20
+        page.mouse.move(x, y)
+        page.wait_for_timeout(200)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(300)
+        return link.is_visible()
+
+    until(30, "the link at a point of the graph", has_link)
+    walk.press("The log at this moment (with Loki)")
     walk.matches(r"Z model_result \d")
     page.get_by_text("model_result").first.click()
-    walk.press("The metric at this moment")
-    page.wait_for_selector(".uplot")
+    with page.context.expect_page() as opened:
+        walk.press("The metric at this moment")
+    opened.value.wait_for_selector(".uplot")
+    opened.value.close()
 
 
 def choose(walk, name, within=None):
     """Picks a data source at the top of Explore."""
-    (within or walk.page).get_by_test_id("data-testid Select a data source").first.click()
+    (within or walk.page).get_by_test_id("data-testid Select a data source").first.click(force=True)
     walk.page.wait_for_timeout(500)
     walk.press(name)
 
