@@ -189,11 +189,11 @@ def start(*command, **named):
     return subprocess.Popen([str(word) for word in command], start_new_session=True, **named)
 
 
-def end(process):
+def end(process, seconds=10):
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
