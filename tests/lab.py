@@ -254,7 +254,7 @@ class Lab:
         (root / "target/release/modelmock").symlink_to(modelmock())
         for file in [*root.glob("scripts/*"), *root.glob("stack/**/*.*")]:
             if file.suffix in (".sh", ".yml", ".yaml", ".json", ".md"):
-                edit(file, r"(?<![\w.])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
+                edit(file, r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
         # Whatever the umask is.
         self.work.chmod(0o755)
         run("chmod", "-R", "a+rX", root)
