@@ -190,11 +190,11 @@ def start(*command, **named):
     return subprocess.Popen([str(word) for word in command], start_new_session=True, **named)
 
 
-def end(process):
+def end(process, seconds=10):
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -255,7 +255,7 @@ class Lab:
         (root / "target/release/modelmock").symlink_to(modelmock())
         for file in [*root.glob("scripts/*"), *root.glob("stack/**/*.*")]:
             if file.suffix in (".sh", ".yml", ".yaml", ".json", ".md"):
-                edit(file, r"(?<![\w.])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
+                edit(file, r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
         # Whatever the umask is.
         self.work.chmod(0o755)
         run("chmod", "-R", "a+rX", root)

@@ -65,7 +65,8 @@ def test_interrupted_it_leaves_nothing(lab):
     with log.open("wb") as said:
         up = start(lab.root / "scripts/up.sh", "prometheus", "mailpit", env=lab.env, stdout=said, stderr=said)
     until(30, "Compose at it", lambda: "Creating" in log.read_text() or up.poll() is not None)
-    end(up)
+    # A shell waits for what it started first.
+    end(up, 60)
     assert "interrupted" in log.read_text()
     assert is_gone(lab)
     lab.run("down", "--volumes")
