@@ -1,6 +1,7 @@
 """Where a run begins and ends: what it may skip, what it removes, what it must have left alone, its count."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
@@ -86,6 +87,14 @@ def pytest_collection_modifyitems(items):
     order = ["cargo", "walk", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
     place = {f"test_{name}": number for number, name in enumerate(order)}
     items.sort(key=lambda item: place.get(item.path.stem, len(order) - 2))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """What is measured has the machine for itself: nothing else runs beside it."""
+    with open(WORK / "machine", "w") as machine:
+        fcntl.flock(machine, fcntl.LOCK_EX if item.path.stem in ("test_cargo", "test_cost") else fcntl.LOCK_SH)
+        return (yield)
 
 
 def is_worker(config):

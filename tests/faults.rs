@@ -380,7 +380,8 @@ fn no_answer_begins_inside_another() {
         let mut rest = text.as_str();
         let mut whole = 0;
         while let Some((head, body)) = rest.split_once("\r\n\r\n") {
-            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+            // The last may be a refusal, of a request that was sent in part.
+            assert!(head.starts_with("HTTP/1.1 "), "{head}");
             let length = head.split("Content-Length: ").nth(1).unwrap();
             let length: usize = length.lines().next().unwrap().parse().unwrap();
             let length = if whole < short { 0 } else { length };

@@ -220,7 +220,7 @@ class Model:
         self.stop()
         command = [modelmock(), "--listen", f"127.0.0.1:{self.port}", "--quiet", *arguments]
         self.process = start(*command, stdout=subprocess.DEVNULL)
-        until(10, f"the model on port {self.port}", lambda: fetch(f"http://127.0.0.1:{self.port}/"))
+        until(10, f"the model on port {self.port}", lambda: self.process.poll() is None and fetch(f"http://127.0.0.1:{self.port}/"))
         return self
 
     def stop(self):
@@ -247,7 +247,7 @@ class Lab:
 
     def copy(self, root):
         """What a user gets, without what is the user's own, and with the ports of this lab."""
-        left_out = shutil.ignore_patterns(".env*", ".applied-*", "__pycache__", "logs")
+        left_out = shutil.ignore_patterns(".env*", "__pycache__", "logs")
         for folder in ("scripts", "stack", "src", "tests"):
             shutil.copytree(ROOT / folder, root / folder, ignore=left_out)
         for file in ("README.md", "Cargo.toml", "Cargo.lock"):

@@ -112,7 +112,7 @@ fn deadlines_do_not_drift() {
         drawn_at[usize::from(time.as_bytes()[time.len() - 1] - b'0')] += 1;
     }
     let took = start.elapsed().as_secs_f64();
-    assert!((2.4..4.0).contains(&took), "250 results took {took} s");
+    assert!((2.4..8.0).contains(&took), "250 results took {took} s");
     let at = |digit: usize| drawn_at[digit % 10];
     let on_time = (0..10).map(|digit| at(digit) + at(digit + 1) + at(digit + 2));
     let on_time = on_time.max().unwrap();

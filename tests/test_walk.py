@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
-from lab import ROOT, ImageMissing, end, fetch, fetch_json, image, modelmock, start, until
+from lab import ROOT, ImageMissing, fetch, fetch_json, image, modelmock, until
 
 MARKS = {"Do.", "See.", "Think.", "Read"}  # the README's own bold words
 PATIENCE = 15  # seconds for a word to come up on a page
@@ -302,18 +302,17 @@ def in_grafana(walk, lab, page):
     walk.find("Edit")
 
 
-def test_the_log(walk, lab):
+def test_the_log(walk, lab, process):
     for name in ("grafana/grafana", "grafana/loki", "fluent/fluent-bit"):
         image(name)
     lab.run("up", "grafana", "logging")
     lab.model.stop()
-    command = f'"$0" --listen 127.0.0.1:{lab.ports[5000]} | tee -ai "{lab.stack}/logs/model.log"'
-    model = start("sh", "-c", command, modelmock(), stdout=subprocess.DEVNULL)
+    model = process(modelmock(), "--listen", f"127.0.0.1:{lab.ports[5000]}", stdout=subprocess.PIPE)
+    process("tee", "-ai", lab.stack / "logs/model.log", stdin=model.stdout, stdout=subprocess.DEVNULL)
     # Long enough for graphs with something to see.
     time.sleep(240 if walk.patient else 20)
     with walk.section("The log beside the metric", 1280, 900) as page:
         in_the_log(walk, lab, page)
-    end(model)
 
 
 def in_the_log(walk, lab, page):
