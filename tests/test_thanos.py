@@ -233,11 +233,15 @@ def test_a_class_is_behind_it(lab, measured, process):
     queries = re.findall(r'"expr": "((?:\\.|[^"\\])*)"', (lab.stack / "grafana/dashboards/class.json").read_text())
     assert len(queries) >= 9
     slowest = 0
+
+    def answer(query):
+        return fetch_json(f"{lab.store}/api/v1/query_range", query=query, start=now() - 900, end=now(), step=5)["data"]["result"]
+
     for query in queries:
         query = json.loads(f'"{query}"').replace("$class", "class-.*").replace("$__range", "15m")
-        until(20, f"an answer to {query}", lambda: vector(lab.store, query))
+        until(20, f"an answer to {query}", lambda: answer(query))
         began = time.monotonic()
-        assert fetch_json(f"{lab.store}/api/v1/query_range", query=query, start=now() - 900, end=now(), step=5)["data"]["result"]
+        answer(query)
         slowest = max(slowest, time.monotonic() - began)
     measured(f"{len(queries)} queries about 200 models, 15 minutes of each: the slowest took {slowest:.2f} s")
     assert slowest < 5

@@ -302,6 +302,7 @@ def in_grafana(walk, lab, page):
     walk.find("Edit")
 
 
+@pytest.mark.xdist_group("walk_log")
 def test_the_log(walk, lab, process):
     for name in ("grafana/grafana", "grafana/loki", "fluent/fluent-bit"):
         image(name)
