@@ -82,14 +82,9 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The build first, as all need it, then what takes long; what is measured comes when most is done."""
-    for item in items:
-        # A file's tests run one after the other, but for one that takes a lab of its own.
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    order = ["cargo", "walk", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
+    order = ["cargo", "walk", "walk_log", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
     place = {f"test_{name}": number for number, name in enumerate(order)}
     items.sort(key=lambda item: place.get(item.path.stem, len(order) - 2))
 
