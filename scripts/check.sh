@@ -40,9 +40,9 @@ reached() {
 	seen=$(get "$2" 2>&1) || say FAIL "$1" "$seen" "$3"
 }
 
-# is_up SERVICE [WORD]: whether it is ready, and says so.
+# is_up SERVICE [WORD [NAME]]: whether it is ready, and says so; up.sh starts it by that name.
 is_up() {
-	reached "$(column 6 "$1") is ${2-ready}" "$(readiness "$1")" "scripts/up.sh $1" || return
+	reached "$(column 6 "$1") is ${2-ready}" "$(readiness "$1")" "scripts/up.sh ${3-$1}" || return
 	say ok "$(column 6 "$1") is ${2-ready}" "$(url "$1")"
 }
 
@@ -124,6 +124,8 @@ check_writes() {
 	scraped=${scraped:-$(metric "$2" prometheus_remote_storage_highest_timestamp_in_seconds)}
 	sent=$(metric "$2" prometheus_remote_storage_queue_highest_sent_timestamp_seconds least)
 	started=$(metric "$2" process_start_time_seconds)
+	[ -n "$scraped" ] && [ -n "$sent" ] && [ -n "$started" ] ||
+		say FAIL "what $1 writes arrives" "it does not tell how far it wrote" "see remote_write in its log" || return
 	# Before the first was sent, its time is 0.
 	behind=$(awk "BEGIN { sent = $sent > $started ? $sent : $started; printf \"%d\", ($scraped > sent ? $scraped - sent : 0) }")
 	if [ "$lost" != 0 ]; then
@@ -300,13 +302,12 @@ agrees() {
 }
 
 check_logging() {
-	is_up loki && is_up fluent-bit || return
+	is_up loki ready logging && is_up fluent-bit ready logging || return
 
 	start_logged="start the model as $(logged_command)"
 	reached "the model's lines arrive" "$exporter/metrics" "$start_logged" || return
 	lost="Loki refused $(metric "$(url loki)" loki_discarded_samples_total | grep . || echo 0) since it started: docker compose -f stack/compose.yaml logs fluent-bit"
-	todo=$start_logged
-	[ -z "$(find "$root/stack/logs" -name '*.log' -mmin -1 2>/dev/null)" ] || todo=$lost
+	todo="$start_logged; where it runs so: $lost"
 	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $start_logged"
 	judge "the model's lines arrive" "$(lines 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" || return
 
@@ -322,6 +323,7 @@ check_logging() {
 is_high() {
 	seen=$(metric "$exporter" model_result)
 	[ -n "$seen" ] || gone="the model is away"
+	[ "$waited" -lt 15 ] || [ -n "$(query "$prometheus" "${rule% >*}")" ] || gone="the rule's ${rule% >*} has no value"
 	result=$(query "$prometheus" "($rule) and on (instance) up{instance=\"$instance\"}")
 	[ -n "$result" ]
 }
@@ -358,7 +360,7 @@ check_alert() {
 
 	criterion="a result passes $limit"
 	wait_for 600 "$criterion" is_high ||
-		say FAIL "$criterion" "${gone:-none in $waited s, the last was $seen}" "start the model: $(model_command --value 0.95)" || return
+		say FAIL "$criterion" "${gone:-none in $waited s, the last was $seen}" "start the model: $(model_command --value 0.95); where it runs so, see expr: of ModelResultHigh in stack/prometheus/rules/" || return
 	say ok "$criterion" "$result after $waited s"
 	criterion="the alert fires"
 	wait_for 30 "$criterion" fires || say FAIL "$criterion" "not within $waited s" "scripts/check.sh prometheus" || return

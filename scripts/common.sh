@@ -40,8 +40,8 @@ readiness() {
 	printf '%s%s\n' "$(url "$1")" "$(column 4 "$1")"
 }
 
-# services NAME...: these services or profiles, all that start by themselves where none is named; dies where there is
-# no such service.
+# services NAME...: these services or profiles, each once; all that start by themselves where none is
+# named; dies where there is no such service.
 services() {
 	for name in "$@"; do
 		[ -n "$(column 1 "$name")" ] ||
@@ -50,7 +50,7 @@ services() {
 	[ $# -gt 0 ] || set -- ''
 	for name in "$@"; do
 		column 1 "$name"
-	done | paste -s -d ' ' -
+	done | awk '!seen[$0]++' | paste -s -d ' ' -
 }
 
 # die MESSAGE...: what failed and what to do, in one line.
@@ -232,17 +232,17 @@ load_images() {
 	done
 	[ "$(uname)" != Linux ] || [ -x "$root/modelmock" ] ||
 		die "$root/modelmock may not be run, as on a stick that is mounted without that right (noexec): copy the folder to your home folder and go on there"
-	engine=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}')
-	case $engine in
-	[0-9].* | 1[0-9].*) die "Docker's engine is too old: it is ${engine% *}, and 20.10 is the oldest that was tried: update it" ;;
+	server=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}')
+	case $server in
+	[0-9].* | 1[0-9].*) die "Docker's engine is too old: it is ${server% *}, and 20.10 is the oldest that was tried: update it" ;;
 	esac
 	missing=
 	for service in "$@"; do
 		image=$(listed "$service" 2)
 		[ -n "$image" ] || die "this kit was made without $service: name the services to start, of these: $(awk '{ printf "%s ", $1 }' "$root/images/list")"
 		processor=$(listed "$service" 4)
-		[ "$processor" = "${engine#* }" ] ||
-			die "this kit is for the processor $processor, and Docker's engine here has ${engine#* }: ask for a kit that was made on such a machine"
+		[ "$processor" = "${server#* }" ] ||
+			die "this kit is for the processor $processor, and Docker's engine here has ${server#* }: ask for a kit that was made on such a machine"
 		if ! here=$(docker image inspect -f '{{.Id}} {{range .RootFS.Layers}}{{.}},{{end}}' "$image" 2>/dev/null); then
 			missing="$missing $service"
 		# Engines number images in two ways; the layers are the same in both.
@@ -324,7 +324,7 @@ refusal() {
 	*) return 1 ;;
 	esac
 	! answer=$( (require_docker) 2>&1 && compose exec -T "$@" 2>&1) || return 1
-	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^amtool: error|^ *FAILED: *$|^$' |
+	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^time=[^ ]* level=WARN|^amtool: error|^ *FAILED: *$|^$' |
 		sed 's/.*FAILED: *//; s/^ *//; s|/etc/|stack/|g' | uniq | paste -s -d ' ' -
 }
 

@@ -27,8 +27,7 @@ if [ ! -d "$(rustc --print target-libdir --target "$target" 2>/dev/null)" ]; the
 	target=$machine-unknown-linux-gnu
 	flags="-C target-feature=+crt-static"
 fi
-# Where it is built is said here, whatever CARGO_TARGET_DIR says: an old file would be handed out.
-RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$target" --target-dir target
+RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$target"
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 file=target/dist/modelmock-$version-linux-$machine

@@ -1,7 +1,8 @@
 #!/bin/sh
 # down.sh [--volumes]: stops the stack and keeps its data.
 #
-# With --volumes it removes the data and Grafana's password, too.
+# With --volumes it removes the data and Grafana's password, too: the engine's data of the project's name,
+# whichever folder it is from. The lines in stack/logs stay.
 
 set -u
 # shellcheck source=scripts/common.sh
@@ -18,8 +19,8 @@ esac
 require_docker
 require_own "$project" "$root/stack"
 
-compose down --remove-orphans "$@" || die "Docker could not stop the stack: what it said is above"
-if [ $# -eq 1 ]; then
+compose down --remove-orphans ${1:+"$1"} || die "Docker could not stop the stack: what it said is above"
+if [ "${1-}" = --volumes ]; then
 	rm -f "$env_file" "$env_file.new"
 	echo "The stack is down; its data and Grafana's password are gone."
 else

@@ -98,7 +98,8 @@ tar -C "$kit" -cf "$folder/exporter.tar" modelmock || die "cannot write $folder"
 docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' "$folder/exporter.tar" "$image" >/dev/null ||
 	die "the engine does not take the exporter as an image: what it said is above"
 rm "$folder/exporter.tar"
-[ -z "$before" ] || docker image rm "$before" >/dev/null 2>&1
+# A name that somebody gave to the one before keeps it.
+[ "$(docker image inspect -f '{{len .RepoTags}}' "$before" 2>/dev/null)" != 0 ] || docker image rm "$before" >/dev/null
 pack exporter "$image"
 for service in $wanted; do
 	pack "$service" "$(image "$service")"

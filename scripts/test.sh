@@ -18,12 +18,18 @@ case ${1-} in
 	;;
 esac
 cd "$root"
+before=
 for argument in "$@"; do
 	shift
 	for file in "tests/test_$argument.py" "tests/$argument.py"; do
-		[ ! -e "$file" ] || argument=$file
+		# The word behind a flag is the flag's.
+		case $before in
+		-*) ;;
+		*) [ ! -e "$file" ] || argument=$file ;;
+		esac
 	done
 	set -- "$@" "$argument"
+	before=$argument
 done
 
 command -v python3 >/dev/null || die "python3 is missing: install the package python3-venv"

@@ -1,11 +1,11 @@
 #!/bin/sh
 # up.sh [SERVICE...]: starts the stack, waits until it answers, and says where it is.
 #
-# SERVICE is prometheus, alertmanager, mailpit or grafana, all four by default; or exporter, the model as
-# a container, with the flags in MODELMOCK_FLAGS; or logging, which is loki and fluent-bit. In a kit it loads the kit's images first. Running it
-# again does no harm: it starts what is missing and applies what changed in the configuration.
-# Interrupted, it stops what it had started.
-# The first time it makes a password for Grafana and keeps it in stack/.env.
+# SERVICE is prometheus, alertmanager, mailpit or grafana, all four by default; exporter, the model as a
+# container, with the flags in MODELMOCK_FLAGS; or logging, which is loki and fluent-bit. In a kit it loads
+# the kit's images first. Running it again does no harm: it starts what is missing and applies what changed
+# in the configuration. Interrupted, it stops what it had started.
+# The first time it makes a password for Grafana and keeps it in stack/.env; Grafana gets that one.
 
 set -u
 # shellcheck source=scripts/common.sh
@@ -41,8 +41,6 @@ make_password() {
 		rm -f "$env_file.new"
 		die "cannot write $env_file: make the folder writable, or the disk less full"
 	fi
-	# A volume from before keeps the password that it was made with.
-	! docker volume inspect "${project}_grafana-data" >/dev/null 2>&1 || grafana_has_another_password=true
 }
 
 # state SERVICE: running, or ended, if only to be started again and again; nothing where there is none.
@@ -63,8 +61,11 @@ answers_inside() (
 '
 	# shellcheck disable=SC2046
 	set -- $(docker inspect -f '{{with .Config.Healthcheck}}{{range .Test}}{{println .}}{{end}}{{end}}' "$id")
-	# The exporter's image has no program that could ask it: that it runs has to do.
-	[ $# -gt 1 ] || return 0
+	# The exporter's image has no program that could ask it: that it runs has to do. Nor has Fluent Bit's.
+	if [ $# -le 1 ]; then
+		[ "$service" = exporter ]
+		return
+	fi
 	shift
 	docker exec "$id" "$@" >/dev/null 2>&1
 )
@@ -102,7 +103,6 @@ apply() {
 			code=$(as_admin "$password" -o /dev/null -w '%{http_code}' -X POST "$(url grafana)/api/admin/provisioning/$kind/reload")
 			case $code in
 			200) ;;
-			401) die "Grafana does not know the password in $env_file: see stack/README.md, 'forgotten Grafana password'" ;;
 			*) die "Grafana does not take stack/grafana/provisioning/$kind (HTTP $code): docker compose -f stack/compose.yaml logs grafana says why" ;;
 			esac
 		done
@@ -131,7 +131,6 @@ esac
 unreadable=$(find "$root"/stack/* \( -type d ! -perm -005 -o ! -perm -004 \) | head -n 1)
 [ -z "$unreadable" ] || die "the containers may not read $unreadable: run chmod -R go+rX '$root'/stack/*"
 
-grafana_has_another_password=false
 make_password
 read_password
 running=$(compose ps --status running --services 2>/dev/null)
@@ -161,13 +160,17 @@ for service in $wanted; do
 	echo "$service is ready ($waited s)"
 done
 
+# Data from before keeps the password that it was made with.
+case $wanted in
+*grafana*)
+	[ "$(as_admin "$password" -o /dev/null -w '%{http_code}' "$(url grafana)/api/user")" != 401 ] ||
+		echo "$password" | compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
+		die "Grafana does not take the password in $env_file: scripts/down.sh --volumes removes its data, with the password that it has"
+	;;
+esac
 for service in $wanted; do
 	! printf '%s\n' "$running" | grep -qx "$service" || apply "$service"
 done
-if $grafana_has_another_password && [ "$(state grafana)" = running ]; then
-	echo "$password" | compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
-		die "Grafana's data is from before, with a password of its own: scripts/down.sh --volumes removes both"
-fi
 
 echo
 for service in $wanted; do
@@ -178,5 +181,5 @@ done
 # shellcheck disable=SC2119
 listens "$(column 3 exporter)" || echo "The model does not run yet: start it with $(model_command)"
 case $wanted in
-*fluent-bit*) echo "Its lines go to Loki where it runs as $(logged_command)" ;;
+*fluent-bit*) echo "The model's lines go to Loki where it runs as $(logged_command)" ;;
 esac

@@ -50,7 +50,7 @@ def model():
     models = []
 
     def start_model(*arguments, port=None):
-        models.append(Model(port or free_ports(1)[0], None))
+        models.append(Model(port or free_ports(1)[0]))
         return models[-1].start(*arguments)
 
     yield start_model
@@ -161,9 +161,11 @@ def processes_of_this_run():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """All is as it was: what is the user's is there, and nothing else. It counts as a test."""
-    if is_worker(session.config) or session.config.option.collectonly:
+    if is_worker(session.config):
         return
     clean_up()
+    if session.config.option.collectonly:
+        return
     there, was = what_is_there(), session.config.stash[before]
     differs = [f"gone: {line}" for line in sorted(was - there)] + [f"left behind: {line}" for line in sorted(there - was)]
     if IN_CI and not any(line.startswith("volume modelmock_") for line in was):

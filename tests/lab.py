@@ -212,8 +212,8 @@ def modelmock():
 class Model:
     """The exporter on a port; started again with other arguments it takes the place of the one before."""
 
-    def __init__(self, port, work):
-        self.port, self.work, self.process = port, work, None
+    def __init__(self, port):
+        self.port, self.process = port, None
         self.address = f"localhost:{port}"
 
     def start(self, *arguments):
@@ -240,7 +240,7 @@ class Lab:
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)) if own_ports else PORTS))
         self.env = ENVIRONMENT | {"COMPOSE_PROJECT_NAME": self.project}
         self.copy(self.root)
-        self.model = Model(self.ports[5000], self.work)
+        self.model = Model(self.ports[5000])
         self.prometheus, self.alertmanager, self.mailpit, self.grafana, self.store = (
             f"http://localhost:{self.ports[port]}" for port in (9090, 9093, 8025, 3000, 19090)
         )
@@ -331,10 +331,10 @@ def remove(project):
     for kind, listing in kinds.items():
         form = names[kind] + ' {{.Label "com.docker.compose.project"}}'
         lines = docker(*listing, "--filter", "label=com.docker.compose.project", "--format", form).splitlines()
-        mine = [line.split()[0] for line in lines if line.split()[1].startswith(project)]
+        mine = [line.split()[0] for line in lines if f"{line.split()[1]}-".startswith(f"{project}-")]
         if project == RUN:
             mine += docker(*listing, "--filter", f"label={LABEL}", "--format", names[kind]).splitlines()
         if mine:
             docker(kind, "rm", "-f", *(["-v"] if kind == "container" else []), *mine, code=None)
-    if images := docker("image", "ls", "--filter", f"reference={project}*", "--format", "{{.Repository}}:{{.Tag}}").split():
+    if images := docker("image", "ls", "--filter", f"reference={project}", "--filter", f"reference={project}-*", "--format", "{{.Repository}}:{{.Tag}}").split():
         docker("image", "rm", *images, code=None)

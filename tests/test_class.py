@@ -81,7 +81,7 @@ def kill(lab, model, record_property):
 
 def test_30_models_are_shown_and_mailed_together(make_lab, record_property):
     lab = make_lab("class")
-    models = [Model(port, lab.work).start("--seed", str(n)) for n, port in enumerate(free_ports(30), 1)]
+    models = [Model(port).start("--seed", str(n)) for n, port in enumerate(free_ports(30), 1)]
     # The class is not named: the file's name is it.
     put(lab.stack / "prometheus/targets/class.yml", "".join(f'- targets: ["{model.address}"]\n' for model in models))
     lab.up(*SERVICES)

@@ -172,6 +172,11 @@ def test_without_rust_and_network_the_lab_passes_up_to_the_mail(laptop, model):
     laptop.run("scripts/check.sh", "--alert")
 
 
+def test_the_store_needs_no_more_than_the_kit(laptop):
+    assert "Site b     http://localhost:19092" in laptop.run("scripts/store.sh", "up")
+    laptop.run("scripts/store.sh", "down", "--volumes")
+
+
 def test_what_to_do_next_is_said_without_rust(laptop):
     until(30, "the target is down", lambda: "connection refused" in laptop.run("scripts/check.sh", "prometheus", code=None))
     said = laptop.run("scripts/check.sh", "exporter", "prometheus", code=1)

@@ -135,7 +135,7 @@ def test_check_says_why_no_line_arrives(lab):
     assert "Next: scripts/up.sh logging makes the folder stack/logs" in lab.run("check", "logging", code=1)
     (lab.work / "logs").rename(lab.logs)
     write(lab, "model", [f"{stamp(-8 * DAY)} model_result 0.5"])
-    until(20, "the refusal", lambda: "Next: Loki refused 1 since it started" in lab.run("check", "logging", code=1))
+    until(20, "the refusal", lambda: "Loki refused 1 since it started" in lab.run("check", "logging", code=1))
     lab.model.stop()
     with logged(lab, "model", "--interval", "3", port=lab.ports[5000]):
         until(20, "a line", lambda: "ok    the model's lines arrive" in lab.run("check", "logging", code=1))

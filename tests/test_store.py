@@ -17,7 +17,7 @@ def lab(make_lab):
         file.write_text(file.read_text().replace("_interval: 5s", "_interval: 1s"))
     lab.sites = {name: f"http://127.0.0.1:{lab.ports[port]}" for name, port in (("a", 19091), ("b", 19092))}
     # That of each site; the second's result is too high.
-    models = [Model(lab.ports[5001], lab.work).start("--interval", "1"), Model(lab.ports[5002], lab.work).start("--value", "0.95")]
+    models = [Model(lab.ports[5001]).start("--interval", "1"), Model(lab.ports[5002]).start("--value", "0.95")]
     yield lab
     for each in models:
         each.stop()

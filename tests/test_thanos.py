@@ -76,7 +76,7 @@ def lab(make_lab):
     # One receiver's disk is so small that it can be filled; what is on it goes when the receiver ends.
     edit(lab.thanos, "^  receive-3-data:", "  receive-3-data: {driver_opts: {type: tmpfs, device: tmpfs, o: size=64m}}")
     lab.sites = {site: f"http://127.0.0.1:{lab.ports[port]}" for site, port in (("a", 19091), ("b", 19092))}
-    models = [Model(lab.ports[5001], lab.work).start("--interval", "1"), Model(lab.ports[5002], lab.work).start("--value", "0.95")]
+    models = [Model(lab.ports[5001]).start("--interval", "1"), Model(lab.ports[5002]).start("--value", "0.95")]
     lab.said = lab.run("store", "up", "thanos")
     until(30, "both sites are in the store", lambda: both_arrive(lab))
     yield lab
@@ -124,10 +124,14 @@ def waiting(lab):
 def test_it_is_asked_as_one_prometheus_is(lab):
     assert f"The store  http://localhost:{lab.ports[19090]}\n" in lab.said
     assert "what site-b writes arrives" in lab.run("check", "store")
-    each = [labels for labels, _ in vector(lab.store, "model_result", dedup="false")]
-    assert {(labels["site"], labels["replica"], labels["tenant_id"]) for labels in each} == {
-        (site, replica, "default-tenant") for site in "ab" for replica in "123"
-    }
+
+    def copies_asked():
+        return {
+            (labels["site"], labels["replica"], labels["tenant_id"])
+            for labels, _ in vector(lab.store, "model_result", dedup="false")
+        }
+
+    until(60, "three copies", lambda: copies_asked() == {(site, replica, "default-tenant") for site in "ab" for replica in "123"})
     assert sorted(tuple(labels) for labels, _ in vector(lab.store, "model_result")) == [("__name__", "instance", "job", "site")] * 2
 
 
