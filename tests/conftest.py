@@ -84,7 +84,7 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_collection_modifyitems(items):
     """The build first, as all need it, then what takes long; what is measured comes when most is done."""
-    order = ["cargo", "walk", "walk_log", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
+    order = ["cargo", "walk", "walk_log", "walk_alert", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
     place = {f"test_{name}": number for number, name in enumerate(order)}
     items.sort(key=lambda item: place.get(item.path.stem, len(order) - 2))
 

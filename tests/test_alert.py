@@ -69,6 +69,16 @@ def test_an_alert_that_alertmanager_remembers_is_told(lab):
     lab.run("check", "--alert")
 
 
+def test_a_rule_that_asks_for_what_is_not_there_is_told_at_once(lab):
+    rules = lab.stack / "prometheus/rules/model.yml"
+    lab.model.start("--value", "0.95")
+    edit(rules, r'model_mock"} > 0\.9', 'model_mok"} > 0.9')
+    until(30, "the rule is loaded", lambda: "model_mok" in fetch(f"{lab.prometheus}/api/v1/rules"))
+    said = lab.run("check", "--alert", code=1)
+    assert 'a result passes 0.9: the rule\'s model_result{job="model_mok"} has no value' in said and "see expr: of ModelResultHigh" in said
+    edit(rules, "model_mok", "model_mock")
+
+
 def test_notifications_are_told(lab):
     """None sent, one that failed, and all well again."""
     lab.model.stop()
@@ -93,13 +103,3 @@ def test_notifications_are_told(lab):
     send("Second")
     until(30, "the next mail", lambda: lab.mails("FIRING Second"))
     says("ok    no notification failed", 0)
-
-
-def test_a_rule_that_asks_for_what_is_not_there_is_told_at_once(lab):
-    rules = lab.stack / "prometheus/rules/model.yml"
-    lab.model.start("--value", "0.95")
-    edit(rules, r'model_mock"} > 0\.9', 'model_mok"} > 0.9')
-    until(30, "the rule is loaded", lambda: "model_mok" in fetch(f"{lab.prometheus}/api/v1/rules"))
-    said = lab.run("check", "--alert", code=1)
-    assert 'a result passes 0.9: the rule\'s model_result{job="model_mok"} has no value' in said and "see expr: of ModelResultHigh" in said
-    edit(rules, "model_mok", "model_mock")
