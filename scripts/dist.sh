@@ -46,6 +46,8 @@ exporter=
 trap '[ -z "$exporter" ] || kill "$exporter" 2>/dev/null; rm -rf "$empty" "$file.new"' EXIT
 trap 'exit 1' INT TERM HUP
 cp "$built" "$empty/modelmock"
+# It is looked into from now on, whether the background has begun or not.
+: >"$empty/stdout"
 # shellcheck disable=SC2086 # the words are a command
 $in_root "$empty" /modelmock --listen 127.0.0.1:0 >"$empty/stdout" &
 exporter=$!
