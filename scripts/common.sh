@@ -11,6 +11,7 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 # Cargo builds where the scripts look for it.
 export CARGO_TARGET_DIR="$root/target"
 env_file=$root/stack/.env
+stack=stack # the folder of the one that is asked about
 # shellcheck disable=SC2034 # for whoever sources this
 project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^name: *//p' "$root/stack/compose.yaml")}
 
@@ -24,32 +25,32 @@ exporter      exporter  5000  /metrics     -     Exporter
 loki          logging   3100  /ready       9095  Loki
 fluent-bit    logging   2020  /            -     Fluent-Bit'
 
-# column N [SERVICE]: of that table, for a service or all of a profile; without one, of all that start by
+# service_field N [SERVICE]: of that table, for a service or all of a profile; without one, of all that start by
 # themselves.
-column() {
+service_field() {
 	printf '%s\n' "$table" | awk -v n="$1" -v name="${2-}" '$1 == name || $2 == name || name == "" && $2 == "-" { print $n }'
 }
 
 # url SERVICE
 url() {
-	printf 'http://localhost:%s\n' "$(column 3 "$1")"
+	printf 'http://localhost:%s\n' "$(service_field 3 "$1")"
 }
 
 # readiness SERVICE: the URL that answers where the service is ready.
 readiness() {
-	printf '%s%s\n' "$(url "$1")" "$(column 4 "$1")"
+	printf '%s%s\n' "$(url "$1")" "$(service_field 4 "$1")"
 }
 
 # services NAME...: these services or profiles, each once; all that start by themselves where none is
 # named; dies where there is no such service.
 services() {
 	for name in "$@"; do
-		[ -n "$(column 1 "$name")" ] ||
+		[ -n "$(service_field 1 "$name")" ] ||
 			usage_error "there is no service '$name': there are $(printf '%s\n' "$table" | awk '{ print $1 }' | paste -s -d ' ' -)"
 	done
 	[ $# -gt 0 ] || set -- ''
 	for name in "$@"; do
-		column 1 "$name"
+		service_field 1 "$name"
 	done | awk '!seen[$0]++' | paste -s -d ' ' -
 }
 
@@ -73,10 +74,7 @@ print_help() {
 # take_no_argument ARGUMENT...: for a script that has none but -h.
 take_no_argument() {
 	case ${1-} in
-	-h | --help)
-		print_help
-		exit
-		;;
+	-h | --help) print_help && exit ;;
 	'') ;;
 	*) usage_error "unknown argument '$1'" ;;
 	esac
@@ -109,22 +107,22 @@ listens() {
 }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds, by the clock; says how it goes on, with
-# what the command saw last in $seen, and keeps $waited. It gives up where the command sets $gone.
+# what the command saw last in $response, and keeps $waited. It gives up where the command sets $abort_reason.
 wait_for() {
-	patience=$1
+	timeout=$1
 	what=$2
 	shift 2
 	began=$(date +%s)
 	waited=0
-	told=0
-	seen=
-	gone=
+	last_progress=0
+	response=
+	abort_reason=
 	until "$@"; do
 		waited=$(($(date +%s) - began))
-		[ -z "$gone" ] && [ $waited -lt "$patience" ] || return 1
+		[ -z "$abort_reason" ] && [ $waited -lt "$timeout" ] || return 1
 		if [ $((waited - told)) -ge 10 ]; then
-			told=$waited
-			printf '      waiting until %s (%s s%s)\n' "$what" "$waited" "${seen:+, last seen: $seen}"
+			last_progress=$waited
+			printf '      waiting until %s (%s s%s)\n' "$what" "$waited" "${response:+, last seen: $response}"
 		fi
 		sleep 1
 	done
@@ -133,11 +131,7 @@ wait_for() {
 
 # sha256 FILE: its sum and its name; macOS has the tool under another name.
 sha256() {
-	if command -v sha256sum >/dev/null; then
-		sha256sum "$1"
-	else
-		shasum -a 256 "$1"
-	fi
+	sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"
 }
 
 # in_kit: whether this folder is a kit of scripts/kit.sh, unpacked.
@@ -174,25 +168,25 @@ image() {
 has_image() {
 	! docker image inspect "$1" >/dev/null 2>&1 || return 0
 	echo "pulling $1"
-	said=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
-	docker pull "$1" >"$said" 2>&1 &
+	pull_log=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
+	docker pull "$1" >"$pull_log" 2>&1 &
 	child=$!
 	wait_for 86400 "$1 is here" pull_ended
 	wait "$child"
 	pulled=$?
 	child=
-	why=$(grep . "$said" | tail -n 1)
-	rm -f "$said"
-	said=
+	why=$(grep . "$pull_log" | tail -n 1)
+	rm -f "$pull_log"
+	pull_log=
 	return $pulled
 }
 
 # pull_ended: whether the pull has; it is ended where its registry says nothing for a minute.
 pull_ended() {
 	kill -0 "$child" 2>/dev/null || return 0
-	if [ "$waited" -ge 60 ] && [ ! -s "$said" ]; then
+	if [ "$waited" -ge 60 ] && [ ! -s "$pull_log" ]; then
 		kill "$child"
-		echo "its registry does not answer" >"$said"
+		echo "its registry does not answer" >"$pull_log"
 	fi
 	return 1
 }
@@ -219,8 +213,8 @@ get_images() {
 	done
 }
 
-# listed SERVICE N: the Nth word of its line in the kit's list of images.
-listed() {
+# manifest_field SERVICE N: the Nth word of its line in the kit's list of images.
+manifest_field() {
 	awk -v service="$1" -v n="$2" '$1 == service { print $n }' "$root/images/list"
 }
 
@@ -238,15 +232,15 @@ load_images() {
 	esac
 	missing=
 	for service in "$@"; do
-		image=$(listed "$service" 2)
+		image=$(manifest_field "$service" 2)
 		[ -n "$image" ] || die "this kit was made without $service: name the services to start, of these: $(awk '{ printf "%s ", $1 }' "$root/images/list")"
-		processor=$(listed "$service" 4)
+		processor=$(manifest_field "$service" 4)
 		[ "$processor" = "${server#* }" ] ||
 			die "this kit is for the processor $processor, and Docker's engine here has ${server#* }: ask for a kit that was made on such a machine"
 		if ! here=$(docker image inspect -f '{{.Id}} {{range .RootFS.Layers}}{{.}},{{end}}' "$image" 2>/dev/null); then
 			missing="$missing $service"
 		# Engines number images in two ways; the layers are the same in both.
-		elif [ "${here% *}" != "$(listed "$service" 3)" ] && [ "${here#* }" != "$(listed "$service" 6)" ]; then
+		elif [ "${here% *}" != "$(manifest_field "$service" 3)" ] && [ "${here#* }" != "$(manifest_field "$service" 6)" ]; then
 			echo "another $image is here than the kit's: it stays as it is"
 		fi
 	done
@@ -256,15 +250,15 @@ load_images() {
 		grep -qxF -- "${sum:-none}" "$root/sums" || die "$file of the kit is damaged: copy and unpack the kit again"
 	done
 	# While an image is loaded it is there twice: unpacked, and as what it is read from.
-	needed=$(for service in $missing; do listed "$service" 5; done | awk '{ sum += $1; if ($1 > most) most = $1 } END { printf "%.0f", (sum + most) / 1000000 }')
+	needed=$(for service in $missing; do manifest_field "$service" 5; done | awk '{ sum += $1; if ($1 > most) most = $1 } END { printf "%.0f", (sum + most) / 1000000 }')
 	engine_folder=$(docker info --format '{{.DockerRootDir}}')
 	# The engine of Docker Desktop has a disk of its own, which cannot be asked from here.
 	free=$(df -Pk "$engine_folder" 2>/dev/null | awk 'NR == 2 { printf "%.0f", $4 * 1.024 / 1000 }')
 	[ "${free:-$needed}" -ge "$needed" ] ||
 		die "too little disk: the images need $needed MB, and $engine_folder, where Docker keeps them, has $free MB free: make room (docker system df shows what Docker takes)"
 	for service in $missing; do
-		image=$(listed "$service" 2)
-		echo "loading $image ($(listed "$service" 5 | awk '{ printf "%.0f", $1 / 1000000 }') MB)"
+		image=$(manifest_field "$service" 2)
+		echo "loading $image ($(manifest_field "$service" 5 | awk '{ printf "%.0f", $1 / 1000000 }') MB)"
 		docker load -i "$root/images/$service.tar.gz" >/dev/null || die "the engine does not take $image: what it said is above"
 		docker image inspect "$image" >/dev/null 2>&1 || die "images/$service.tar.gz holds no $image: ask for another kit"
 	done
@@ -313,19 +307,35 @@ compose() (
 	docker compose $profiles --env-file /dev/null --project-directory "$root/stack" --file "$root/stack/compose.yaml" "$@"
 )
 
-# refusal SERVICE: what its own tool, in its container, finds wrong in its configuration, or why it cannot
-# be asked; a failure where it finds nothing.
-refusal() {
+# container SERVICE: its container in the stack of the folder $stack, by its image's name, as a student's
+# own stack may call the service otherwise; nothing if there is none. One that runs comes before others.
+container() (
+	name=$(image "$1")
+	docker ps -aq --filter label=com.docker.compose.project.working_dir 2>/dev/null |
+		xargs docker inspect -f '{{.State.Status}} {{printf "%.12s" .Id}} {{.Config.Image}} {{index .Config.Labels "com.docker.compose.project.working_dir"}}' 2>/dev/null |
+		awk -v name="${name%:*}" -v folder="/$stack$" 'index($3, name) && $0 ~ folder { id = id == "" || $1 == "running" ? $2 : id } END { print id }'
+)
+
+# setting NAME ID: what the program in the container was told by its flag of that name.
+setting() {
+	docker inspect -f '{{range .Args}}{{println .}}{{end}}' "$2" 2>/dev/null | sed -n "s/^--*$1=//p"
+}
+
+# config_errors SERVICE: what its own tool, in its container, finds wrong in its configuration, or why it can't
+# be asked; a failure if it finds nothing. A path in the container becomes the file's in the lab's folder.
+config_errors() {
+	id=$(container "$1")
 	case $1 in
-	prometheus) set -- prometheus promtool check config /etc/prometheus/prometheus.yml ;;
-	alertmanager) set -- alertmanager amtool check-config /etc/alertmanager/alertmanager.yml ;;
-	loki) set -- loki loki -verify-config -config.file=/etc/loki/loki.yml ;;
-	fluent-bit) set -- fluent-bit /fluent-bit/bin/fluent-bit --dry-run -c /etc/fluent-bit/fluent-bit.yml ;;
+	prometheus) set -- promtool check config "$(setting config.file "$id")" ;;
+	alertmanager) set -- amtool check-config "$(setting config.file "$id")" ;;
+	loki) set -- loki -verify-config -config.file=/etc/loki/loki.yml ;;
+	fluent-bit) set -- /fluent-bit/bin/fluent-bit --dry-run -c /etc/fluent-bit/fluent-bit.yml ;;
 	*) return 1 ;;
 	esac
-	! answer=$( (require_docker) 2>&1 && compose exec -T "$@" 2>&1) || return 1
+	! answer=$( (require_docker) 2>&1 && docker exec "$id" "$@" 2>&1) || return 1
+	files=$(docker inspect -f '{{range .Mounts}}{{if eq .Type "bind"}}s|{{.Destination}}|{{.Source}}|g;{{end}}{{end}}' "$id" 2>/dev/null)
 	printf '%s\n' "$answer" | grep -vE 'SUCCESS|^Checking [^ ]*$|^time=[^ ]* level=WARN|^amtool: error|^ *FAILED: *$|^$' |
-		sed 's/.*FAILED: *//; s/^ *//; s|/etc/|stack/|g' | uniq | paste -s -d ' ' -
+		sed "s/.*FAILED: *//; s/^ *//; $files s|[^ \"]*$root/||g" | uniq | paste -s -d ' ' -
 }
 
 # require_docker: dies where there is no engine, or no Compose that knows the stack.
@@ -347,8 +357,8 @@ require_docker() {
 	esac
 }
 
-# require_own PROJECT FOLDER: dies where a stack of that name is here from another folder.
-require_own() {
+# require_project_dir PROJECT FOLDER: dies where a stack of that name is here from another folder.
+require_project_dir() {
 	folder=$(docker ps -a --filter "label=com.docker.compose.project=$1" \
 		--format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxF -- "$2" | head -n 1)
 	[ -z "$folder" ] ||

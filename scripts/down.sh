@@ -17,7 +17,7 @@ case $* in
 *) usage_error "unknown argument '$*'" ;;
 esac
 require_docker
-require_own "$project" "$root/stack"
+require_project_dir "$project" "$root/stack"
 
 compose down --remove-orphans ${1:+"$1"} || die "Docker could not stop the stack: what it said is above"
 if [ "${1-}" = --volumes ]; then

@@ -37,8 +37,8 @@ clean_up() {
 trap clean_up EXIT
 trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 1' INT TERM HUP
 
-# patiently COMMAND...: it, so that a signal need not wait for its end.
-patiently() {
+# run_interruptible COMMAND...: it, so that a signal need not wait for its end.
+run_interruptible() {
 	"$@" &
 	child=$!
 	wait "$child"
@@ -57,7 +57,7 @@ pack() {
 	file=$kit/images/$1.tar
 	docker image inspect -f "$1 $2 {{.Id}} {{.Architecture}} {{.Size}} {{range .RootFS.Layers}}{{.}},{{end}}" "$2" >>"$kit/images/list" ||
 		die "the image $2 is gone again: try again"
-	if ! patiently docker save -o "$file" "$2" || ! patiently gzip "$file"; then
+	if ! run_interruptible docker save -o "$file" "$2" || ! run_interruptible gzip "$file"; then
 		die "cannot write $file: is the disk full?"
 	fi
 	# The engine keeps what it writes to the user who asked.
@@ -110,7 +110,7 @@ done) >"$folder/sums" || die "cannot write $folder/sums"
 mv "$folder/sums" "$kit/sums"
 
 echo "writing the kit"
-patiently tar -C "$folder" -cf "$folder/$name.tar" "${kit##*/}" || die "cannot write $folder/$name.tar: is the disk full?"
+run_interruptible tar -C "$folder" -cf "$folder/$name.tar" "${kit##*/}" || die "cannot write $folder/$name.tar: is the disk full?"
 sum=$(sha256 "$folder/$name.tar") || exit
 file=target/kit/$name.tar
 mv "$folder/$name.tar" "$root/$file" || die "cannot write $root/$file"

@@ -88,5 +88,5 @@ up | down | "down --volumes") ;;
 esac
 require_curl
 require_docker
-require_own "$project" "$root/stack/store"
+require_project_dir "$project" "$root/stack/store"
 "$@"

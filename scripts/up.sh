@@ -10,7 +10,7 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-said=
+pull_log=
 child=
 
 case ${1-} in
@@ -23,10 +23,12 @@ esac
 require_curl
 require_docker
 wanted=$(services "$@") || exit
-require_own "$project" "$root/stack"
+require_project_dir "$project" "$root/stack"
+! docker ps --format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -q "/my-stack$" ||
+	die "your own stack runs, and both need the same ports: run docker compose down in my-stack, then try again"
 
-# holder PORT: the program that listens there, as far as this user may know.
-holder() {
+# port_owner PORT: the program that listens there, as far as this user may know.
+port_owner() {
 	name=$(lsof -nP -iTCP:"$1" -sTCP:LISTEN 2>/dev/null | awk 'NR == 2 { print $1 " (process " $2 ")" }')
 	[ -n "$name" ] || name=$(ss -ltnpH "sport = :$1" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (process \2)/p')
 	printf '%s\n' "${name:-another program}"
@@ -70,8 +72,8 @@ answers_inside() (
 	docker exec "$id" "$@" >/dev/null 2>&1
 )
 
-# other_network SERVICE: dies, with the reason why a service that runs does not answer on this machine.
-other_network() {
+# die_host_network SERVICE: dies, with the reason why a service that runs does not answer on this machine.
+die_host_network() {
 	case $(docker info --format '{{.OperatingSystem}} {{.Name}} {{.SecurityOptions}}' 2>/dev/null) in
 	*"Docker Desktop"*) todo="in Docker Desktop turn on Settings > Resources > Network > Enable host networking, then Apply" ;;
 	*rootless*) todo="Docker runs rootless here, and the host network of that is its own: use the system's engine, with docker context use default" ;;
@@ -83,15 +85,15 @@ other_network() {
 
 is_ready() {
 	! answers "$1" || return 0
-	[ "$(state "$1")" != ended ] || gone="does not run"
+	[ "$(state "$1")" != ended ] || abort_reason="does not run"
 	# It may come up between the two questions, so it is asked from here once more.
-	[ "$waited" -lt 10 ] || ! answers_inside "$1" || answers "$1" || other_network "$1"
+	[ "$waited" -lt 10 ] || ! answers_inside "$1" || answers "$1" || die_host_network "$1"
 	return 1
 }
 
 # apply SERVICE: lets one that ran already read its configuration again.
 apply() {
-	! why=$(refusal "$1") || die "$1 does not take its configuration: $why"
+	! why=$(config_errors "$1") || die "$1 does not take its configuration: $why"
 	case $1 in
 	prometheus | alertmanager) compose kill -s HUP "$1" >/dev/null 2>&1 ;;
 	loki | fluent-bit)
@@ -110,11 +112,11 @@ apply() {
 	esac
 }
 
-# stop_what_began: after a signal, so that nothing goes on that nobody waits for.
-stop_what_began() {
+# rollback: after a signal, so that nothing goes on that nobody waits for.
+rollback() {
 	trap '' INT TERM HUP
 	[ -z "$child" ] || kill "$child" 2>/dev/null
-	rm -f "$said" "$env_file.new"
+	rm -f "$pull_log" "$env_file.new"
 	for service in $wanted; do
 		printf '%s\n' "$running" | grep -qx "$service" || compose rm -sf "$service" >/dev/null 2>&1
 	done
@@ -136,11 +138,11 @@ read_password
 running=$(compose ps --status running --services 2>/dev/null)
 for service in $wanted; do
 	printf '%s\n' "$running" | grep -qx "$service" && continue
-	for port in $(column 3 "$service") $(column 5 "$service" | tr -d -); do
-		! listens "$port" || die "port $port, which $service needs, is taken by $(holder "$port"): stop it, then try again"
+	for port in $(service_field 3 "$service") $(service_field 5 "$service" | tr -d -); do
+		! listens "$port" || die "port $port, which $service needs, is taken by $(port_owner "$port"): stop it, then try again"
 	done
 done
-trap stop_what_began INT TERM HUP
+trap rollback INT TERM HUP
 # shellcheck disable=SC2086 # the names are words, here and below
 get_images $wanted
 
@@ -155,7 +157,7 @@ compose up -d --pull never $wanted || die "Docker could not start the stack: wha
 for service in $wanted; do
 	if ! wait_for 120 "$service is ready" is_ready "$service"; then
 		compose logs --no-log-prefix --tail 15 "$service" >&2
-		die "$service ${gone:-does not answer after $waited s}; the end of its log is above"
+		die "$service ${abort_reason:-does not answer after $waited s}; the end of its log is above"
 	fi
 	echo "$service is ready ($waited s)"
 done
@@ -176,10 +178,10 @@ echo
 for service in $wanted; do
 	login=
 	[ "$service" != grafana ] || login="   login admin, password $password"
-	printf '%-13s %s%s\n' "$(column 6 "$service")" "$(url "$service")" "$login"
+	printf '%-13s %s%s\n' "$(service_field 6 "$service")" "$(url "$service")" "$login"
 done
 # shellcheck disable=SC2119
-listens "$(column 3 exporter)" || echo "The model does not run yet: start it with $(model_command)"
+listens "$(service_field 3 exporter)" || echo "The model does not run yet: start it with $(model_command)"
 case $wanted in
 *fluent-bit*) echo "The model's lines go to Loki where it runs as $(logged_command)" ;;
 esac
