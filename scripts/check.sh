@@ -10,7 +10,7 @@
 set -u
 typed=${GRAFANA_PASSWORD-}
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 exporter=$(url exporter)
 instance=${exporter#http://}
 prometheus=$(url prometheus)
