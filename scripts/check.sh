@@ -11,9 +11,9 @@
 set -u
 typed=${GRAFANA_PASSWORD-}
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 # shellcheck source=scripts/dashboard.sh
-. "$(dirname "$0")/dashboard.sh"
+. "$root/scripts/dashboard.sh"
 exporter=$(url exporter)
 prometheus=$(url prometheus)
 alertmanager=$(url alertmanager)
@@ -26,8 +26,7 @@ ok=0 FAIL=0 open=0 password='' login='' images=''
 # choose_stack: sets $stack to the folder of the stack that runs, otherwise to my-stack if it is there; and $start
 # and $restart to what starts it, and what lets it read its files again.
 choose_stack() {
-	running=$(docker ps --format '{{.Label "com.docker.compose.project.working_dir"}}' 2>/dev/null | sort -u |
-		while IFS= read -r folder; do (cd "$folder" 2>/dev/null && pwd -P); done)
+	running=$(compose_containers | awk -F '\t' '$2 == "running" { print $5 }')
 	stack=my-stack start="docker compose up -d in my-stack" restart="docker compose restart in my-stack"
 	printf '%s\n' "$running" | grep -qxF -- "$root/my-stack" && return
 	printf '%s\n' "$running" | grep -qxF -- "$root/stack" || [ ! -d "$root/my-stack" ] || return
@@ -277,8 +276,9 @@ check_rules() {
 	# On a network of containers, an Alertmanager has the name of its service.
 	response=$(get "$prometheus/api/v1/alertmanagers" 2>/dev/null | json_values | values data/activeAlertmanagers/N/url)
 	names="localhost|127[.]0[.]0[.]1|[[]::1[]]"
-	[ "$(inspect '{{.HostConfig.NetworkMode}}')" = host ] || names=$(id=$(container alertmanager) &&
-		inspect '{{index .Config.Labels "com.docker.compose.service"}}')
+	if [ "$(inspect '{{.HostConfig.NetworkMode}}')" != host ]; then
+		names=$(id=$(container alertmanager) && inspect '{{index .Config.Labels "com.docker.compose.service"}}')
+	fi
 	report_value "Prometheus knows its Alertmanager" \
 		"$(printf '%s\n' "$response" | grep -E "^http://($names):${alertmanager##*:}/" | head -n 1)" \
 		"${response:-none is active}${response:+ isn't yours}" "see alerting: in its configuration, then $restart"
@@ -319,11 +319,11 @@ load_notifications() {
 	tries=$(metric "$alertmanager" alertmanager_notification_requests_failed_total)
 	reason=
 	# A notification that arrived had one request that didn't fail.
-	[ "$lost" = 0 ] && { [ "$tries" = 0 ] ||
-		[ "$sent" -le $(($(metric "$alertmanager" alertmanager_notification_requests_total) - tries)) ]; } || {
+	done=$(($(metric "$alertmanager" alertmanager_notification_requests_total) - tries))
+	if [ "$lost" != 0 ] || [ "$tries" != 0 ] && [ "$done" -lt "$sent" ]; then
 		reason=$(docker logs --tail 1000 "$(container alertmanager)" 2>&1 | sed -n '/otif/s/.* err="\{0,1\}//p' | tail -n 1)
 		reason=${reason:-see docker logs}
-	}
+	fi
 }
 
 check_alertmanager() {
@@ -384,7 +384,7 @@ check_grafana() {
 	check_kept /var/lib/grafana 5.3
 
 	criterion="your password works, and is not the default"
-	response=$(curl -q -s --noproxy '*' --max-time 5 -o /dev/null -w '%{http_code}' "$grafana/api/search")
+	response=$(request -o /dev/null -w '%{http_code}' "$grafana/api/search")
 	[ "$response" = 401 ] || report FAIL "$criterion" "without a password, Grafana answers with HTTP $response, not 401" \
 		"remove GF_AUTH_ANONYMOUS_ENABLED from the Compose file, then $start" || return
 	log_in "$criterion" || return

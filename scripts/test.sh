@@ -9,7 +9,7 @@
 
 set -eu
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 
 case ${1-} in
 -h | --help)
