@@ -5,14 +5,18 @@ of its Compose project, or by a label.
 """
 
 import base64
+import contextlib
+import ctypes
 import functools
 import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -157,8 +161,7 @@ def needs_docker():
 
 
 @functools.cache
-def image(name):
-    """The image of that name in a Compose file, such as prom/prometheus; skips where it cannot be had."""
+def _image(name):
     needs_docker()
     files = "\n".join(file.read_text() for file in sorted(ROOT.glob("stack/**/*.yaml")))
     full = re.search(rf"^ *image: *({name}:\S+)", files, re.M)[1]
@@ -168,7 +171,17 @@ def image(name):
         except subprocess.TimeoutExpired:
             pulled = False
         if not pulled:
-            raise ImageMissing(f"the image {full} cannot be had here: docker pull {full}")
+            raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
+    return full
+
+
+def image(name):
+    """The image with that name in a Compose file, such as prom/prometheus; skips if it can't be pulled.
+
+    The engine whose network this process has joined gets it, too."""
+    full = _image(name)
+    if Engine.joined:
+        Engine.joined.load(full)
     return full
 
 
@@ -185,9 +198,11 @@ def needs(tool, package):
 
 
 def start(*command, **named):
-    """Starts it in the background; whoever calls ends it, as with process, or the end of the run does."""
+    """Starts it in the background. The fixture process ends it, or the caller; on Linux the end of this process, too."""
     named.setdefault("env", ENVIRONMENT)
     named.setdefault("stdin", subprocess.DEVNULL)
+    if setpriv := shutil.which("setpriv"):
+        command = [setpriv, "--pdeathsig", "KILL", *command]
     return subprocess.Popen([str(word) for word in command], start_new_session=True, **named)
 
 
@@ -308,6 +323,140 @@ class Lab:
 
     def password(self):
         return (self.stack / ".env").read_text().removeprefix("GRAFANA_PASSWORD=").strip()
+
+
+IN_NAMESPACE = """set -e
+ip link set lo up
+mount -t tmpfs -o mode=755 none /mnt
+mkdir /mnt/run /mnt/work
+# crun starts no container if cgroup v1 and v2 share the controllers.
+umount /sys/fs/cgroup/unified 2>/dev/null || true
+# The program must be able to read WORK even if the project is in a closed folder, such as /root.
+if [ -n "$CLOSED" ]; then
+    mount --bind "$WORK" /mnt/work
+    mount -t tmpfs -o mode=755 none "$CLOSED"
+    mkdir -p "$WORK"
+    mount --move /mnt/work "$WORK"
+fi
+[ -z "$DISK" ] || mount -t tmpfs -o "size=$DISK" none "$FOLDER/data"
+if [ -n "$ROOTLESS" ]; then
+    for file in passwd group subuid subgid; do
+        mount --bind "$FOLDER/etc/$file" "/etc/$file"
+    done
+    chown "$ROOTLESS" "$FOLDER" "$FOLDER/data" /mnt/run
+    # Not every machine allows each user to publish a container's ports.
+    mknod -m 666 /mnt/tun c 10 200
+    [ ! -e /dev/net/tun ] || mount --bind /mnt/tun /dev/net/tun
+    set -- setpriv --reuid "$ROOTLESS" --regid "$ROOTLESS" --clear-groups "$@"
+fi
+# This shell stays: only a process that doesn't change its user is killed with its parent.
+"$@"
+exit 1
+"""
+
+
+class Engine:
+    """A second container engine, in a network and with mounts of its own, in which the lab's ports are free.
+
+    `with Engine("name"):` starts it, and moves this process into its network until the block ends: fetch(),
+    subprocesses, docker() and Chromium then see that network, and docker() this engine. image() loads images
+    into it. Its processes end with this one, however this one ends."""
+
+    joined = None
+
+    def __init__(self, name, program="docker", rootless=False, disk=""):
+        """program is docker or podman; a disk, such as 100m, is in memory and has that size."""
+        if sys.platform != "linux" or os.geteuid() != 0:
+            pytest.skip("only root can start a second engine, on Linux: run sudo -E scripts/test.sh")
+        for tool, package in {"docker": {"dockerd": "docker.io"}, "podman": {"podman": "podman", "newuidmap": "uidmap"}}[program].items():
+            needs(tool, package)
+        needs_docker()
+        self.folder = WORK / f"engine-{name}"
+        self.loaded = set()
+        for part in ("data", "etc"):
+            (self.folder / part).mkdir(parents=True)
+        self.host = f"unix://{self.folder}/engine.sock"
+        # Podman wants a short path for its state.
+        data, state = self.folder / "data", "/mnt/run"
+        command = [
+            "dockerd", "-H", self.host, "--data-root", data, "--exec-root", state, "--pidfile", "/mnt/run/pid", "--iptables=false"
+        ] if program == "docker" else [
+            "podman", "--root", data, "--runroot", state, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs",
+            "--events-backend", "file", "system", "service", "--time=0", self.host
+        ]
+        if rootless:
+            for file, line in (("passwd", "student:x:4242:4242::/:/bin/sh"), ("group", "student:x:4242:")):
+                (self.folder / "etc" / file).write_text(pathlib.Path("/etc", file).read_text() + line + "\n")
+            for file in ("subuid", "subgid"):
+                (self.folder / "etc" / file).write_text("student:100000:65536\n")
+        closed = [folder for folder in reversed(WORK.parents) if not folder.stat().st_mode & 1]
+        env = {name: ENVIRONMENT[name] for name in ("PATH", "MODELMOCK_RUN", "LC_ALL")} | {
+            "WORK": str(WORK), "FOLDER": str(self.folder), "DISK": disk, "ROOTLESS": "4242" if rootless else "",
+            "CLOSED": str(closed[0]) if closed else "", "HOME": str(data), "XDG_RUNTIME_DIR": state,
+        }
+        spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with (self.folder / "log").open("wb") as log:
+            self.process = start("unshare", *spaces, "sh", "-c", IN_NAMESPACE, "sh", *command,
+                                 env=env, stdout=log, stderr=log)
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        try:
+            until(30, "the second engine", lambda: self.process.poll() is not None or self.answers())
+            # The first process of its namespaces.
+            self.pid = children.read_text().strip()
+        except (AssertionError, OSError) as error:
+            raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()}") from None
+
+    def answers(self):
+        return subprocess.run(["docker", "-H", self.host, "version"], capture_output=True).returncode == 0
+
+    def load(self, *images):
+        """Copies images of the first engine into this one."""
+        missing = [name for name in images if name not in self.loaded]
+        if missing:
+            with subprocess.Popen(["docker", "save", *missing], stdout=subprocess.PIPE) as save:
+                run("docker", "-H", self.host, "load", stdin=save.stdout, timeout=300)
+            assert save.returncode == 0, f"docker save {missing} failed"
+            self.loaded.update(missing)
+
+    def command(self, *command, **env):
+        """The command, in its network and with its mounts."""
+        given = [f"{name}={value}" for name, value in {"DOCKER_HOST": self.host, **env}.items()]
+        return ["nsenter", "--target", self.pid, "--net", "--mount", "env", *given, *command]
+
+    def run(self, *command, env=(), **named):
+        return run(*self.command(*command, **dict(env)), **named)
+
+    def __enter__(self):
+        assert not Engine.joined
+        self.before = open("/proc/thread-self/ns/net")
+        with open(f"/proc/{self.pid}/ns/net") as network:
+            join(network)
+        Engine.joined = self
+        self.environment = dict(ENVIRONMENT)
+        ENVIRONMENT.pop("DOCKER_CONTEXT", None)
+        ENVIRONMENT["DOCKER_HOST"] = self.host
+        return self
+
+    def __exit__(self, *_):
+        with self.before:
+            join(self.before)
+        Engine.joined = None
+        ENVIRONMENT.clear()
+        ENVIRONMENT.update(self.environment)
+        self.stop()
+
+    def stop(self):
+        # With the first process of a namespace all of its processes end.
+        os.kill(int(self.pid), signal.SIGKILL)
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def join(network):
+    """Moves this thread, and what it starts, into that network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(network.fileno(), 0x40000000):  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), "setns failed")
 
 
 def edit(file, pattern, new):
