@@ -6,7 +6,7 @@
 
 set -eu
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 # glibc's share of a static file is some 0.9 MB, and grows from release to release.
 most_bytes=1800000
 

@@ -9,7 +9,9 @@
 
 set -u
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
+# shellcheck source=scripts/images.sh
+. "$root/scripts/images.sh"
 folder=
 child=
 
@@ -79,7 +81,7 @@ folder=$(mktemp -d "$root/target/kit/.making.XXXXXX") || die "cannot write $root
 name=modelmock-lab-$version-linux-$machine
 kit=$folder/modelmock-lab-$version
 mkdir -p "$kit/scripts" "$kit/images"
-for script in common up down check store; do
+for script in common images up down check store; do
 	cp "$root/scripts/$script.sh" "$kit/scripts/" || die "cannot write $kit"
 done
 cp "$exporter" "$kit/modelmock" || die "cannot write $kit"
