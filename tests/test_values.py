@@ -50,7 +50,7 @@ METRICS = {
         "model_result_distribution_count": "0+1x180",
     },
     CLEO: {"up": "1x150 0x29", "model_result": "0.5x150 stale", REFRESHED: "0+5x150 stale"},
-    OWN: {"up": "1x180", "model_result": "0.4x180", REFRESHED: "-40+5x180"},
+    OWN: {"up": "1x180", "model_result": "0.92x180", REFRESHED: "-40+5x180"},
 }
 ALERTS = [
     ("ModelResultHigh", "firing", BEN),
@@ -89,12 +89,12 @@ VALUES = {
     ("class", ".*"): {
         "Up": [3, 4],
         "Down": [1],
-        "Above 0.9": [1],
+        "Above 0.9": [2],
         "Alerts firing": [4],
         "Models": [
             {ADA: 1, BEN: 1, CLEO: 0, OWN: 1},
-            {ADA: 1, BEN: 0.25, CLEO: 0, OWN: 0},
-            {ADA: 0.95, BEN: 0.3, OWN: 0.4},
+            {ADA: 1, BEN: 0.25, CLEO: 0, OWN: 1},
+            {ADA: 0.95, BEN: 0.3, OWN: 0.92},
             {ADA: 2, BEN: 4, OWN: 40},
         ],
         "Distribution of the results": [tenths(13.2, 14.4, 15.6, 16.8, 18, 21.6, 25.2, 28.8, 32.4, 36)],
