@@ -26,7 +26,8 @@ require_curl
 require_docker
 wanted=$(services "$@") || exit
 require_project_dir "$project" "$root/stack"
-own=$(compose_containers | awk -F '\t' '$2 ~ /^(running|restarting)$/ && $5 ~ "/my-stack$" { print $5; exit }')
+own=$(compose_containers |
+	awk -F '\t' -v folder="$root/my-stack" '$2 ~ /^(running|restarting)$/ && $5 == folder { print $5; exit }')
 # The model as a container goes with either stack.
 [ -z "$own" ] || [ "$wanted" = exporter ] ||
 	die "your own stack is running, and both need the same ports: run docker compose down in $own, which keeps its data," \
