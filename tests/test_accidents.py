@@ -44,7 +44,10 @@ exec*) [ "$ACCIDENT" != slow ] || : >"$CALLS.answers" ;;
 esac
 """
 # Nothing listens on this machine, or the service has just come up.
-CURL = '#!/bin/sh\n[ "$ACCIDENT" = up ] || [ -e "$CALLS.answers" ] || exit 7\n'
+CURL = r"""#!/bin/sh
+[ "$ACCIDENT" != signal ] || ! grep -q " up -d " "$CALLS" || kill $PPID
+[ "$ACCIDENT" = up ] || [ -e "$CALLS.answers" ] || exit 7
+"""
 # Each look at the clock takes four seconds.
 DATE = '#!/bin/sh\necho 4444 >>"$CALLS.clock"\nwc -c <"$CALLS.clock" | tr -d " "\n'
 DESKTOP = "Docker Desktop docker-desktop [name=seccomp,profile=unconfined name=cgroupns]"
@@ -139,6 +142,11 @@ def test_what_is_not_taken_for_another_network(scene, kind, restarts):
     """Docker Desktop's restart, and a service that comes up between the request from here and the one inside."""
     assert "prometheus is ready" in scene.run(kind, DESKTOP, "up", "prometheus", code=0)
     assert scene.asked("restart") == restarts
+
+
+def test_an_interrupt_is_told_while_up_looks_whether_a_service_answers(scene):
+    said = scene.run("signal", "", "up", "prometheus")
+    assert "the services that it started are stopped again" in said and scene.asked("rm -sf")
 
 
 def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene):
