@@ -106,7 +106,6 @@ def test_grafana_runs_with_the_settings_of_the_file(lab, grafana):
         "unified_alerting": ["enabled"],
         "analytics": ["reporting_enabled", "check_for_updates", "check_for_plugin_updates", "feedback_links_enabled"],
         "news": ["news_feed_enabled"],
-        "plugins": ["plugin_admin_enabled"],
         "snapshots": ["external_enabled"],
         "cloud_migration": ["enabled"],
         "security": ["allow_embedding"],
@@ -134,6 +133,12 @@ def test_the_data_sources_of_grafana_work_and_cannot_be_changed(lab, grafana):
     for uid in ("modelmock", "modelmock-class"):
         found = fetch_json(f"{lab.grafana}/api/dashboards/uid/{uid}", password=grafana)
         assert found["meta"]["provisioned"] and found["dashboard"]["panels"]
+
+
+def test_the_page_add_new_connection_of_grafana_works_offline(lab, grafana):
+    """It asks Grafana for the plugins that could be installed. The list comes from a file and is empty."""
+    assert fetch_json(f"{lab.grafana}/api/gnet/plugins", password=grafana, includeDeprecated="true") == {"items": []}
+    assert "Proxy request failed" not in docker("logs", lab.container("grafana"))
 
 
 def test_up_again_changes_nothing(lab):
