@@ -15,16 +15,10 @@ PAGES = [ROOT / "README.md", *(page for folder in ("src", "stack", "tests") for 
 
 
 def tool(name, command, *arguments, folder=STACK, **named):
-    """Runs promtool or amtool in the folder: from the stack's image, or else from this machine."""
-    try:
-        of = image(name)
-    except pytest.skip.Exception:
-        if shutil.which(command):
-            return run(command, *arguments, cwd=folder, **named)
-        raise
+    """Runs the command of an image in the folder."""
     options = ["--rm", "-i", "--label", LABEL, "--network", "none", "--user", "0"]
-    options += ["-v", f"{folder}:/stack:ro", "-w", "/stack"]
-    return run("docker", "run", *options, "--entrypoint", f"/bin/{command}", of, *arguments, **named)
+    options += ["-v", f"{folder}:/stack:ro", "-w", "/stack", "--entrypoint", f"/bin/{command}"]
+    return run("docker", "run", *options, image(name), *arguments, **named)
 
 
 def promtool(*arguments, **named):

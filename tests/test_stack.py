@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lab import LABEL, docker, fetch, fetch_json, has_image, image, listens, needs, run, until
+from lab import LABEL, ROOT, docker, fetch, fetch_json, has_image, image, listens, needs, run, until
 
 MEMORY = {"prometheus": 512, "alertmanager": 128, "mailpit": 128, "grafana": 512}
 
@@ -141,10 +141,11 @@ def test_the_page_add_new_connection_of_grafana_works_offline(lab, grafana):
     assert "Proxy request failed" not in docker("logs", lab.container("grafana"))
 
 
-def test_up_again_changes_nothing(lab):
-    before = lab.container("prometheus"), lab.password()
-    lab.up(*lab.services)
-    assert (lab.container("prometheus"), lab.password()) == before
+def test_the_command_for_a_forgotten_password_works(lab, grafana):
+    (command,) = re.findall(r"`(docker compose [^`]*reset-admin-password [^`]*)`", (ROOT / "stack/README.md").read_text())
+    run("sh", "-c", command, cwd=lab.root, env=lab.env)
+    (lab.stack / ".env").write_text(f"GRAFANA_PASSWORD={command.split()[-1]}\n")
+    assert fetch_json(f"{lab.grafana}/api/user", password=lab.password())["login"] == "admin"
 
 
 def test_a_high_result_is_mailed_and_so_is_its_end(lab):
