@@ -142,7 +142,8 @@ def test_the_page_add_new_connection_of_grafana_works_offline(lab, grafana):
 
 
 def test_the_command_for_a_forgotten_password_works(lab, grafana):
-    (command,) = re.findall(r"`(docker compose [^`]*reset-admin-password [^`]*)`", (ROOT / "stack/README.md").read_text())
+    page = (ROOT / "stack/README.md").read_text()
+    (command,) = re.findall(r"`(docker compose [^`]*reset-admin-password [^`]*)`", page)
     run("sh", "-c", command, cwd=lab.root, env=lab.env)
     (lab.stack / ".env").write_text(f"GRAFANA_PASSWORD={command.split()[-1]}\n")
     assert fetch_json(f"{lab.grafana}/api/user", password=lab.password())["login"] == "admin"
