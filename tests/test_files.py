@@ -9,8 +9,7 @@ import pytest
 from lab import ENVIRONMENT, LABEL, ROOT, RUN, docker, fetch, image, names_what_is_there, needs, needs_docker, run
 
 STACK = ROOT / "stack"
-SOURCED = ("common", "dashboard", "images")  # by the other scripts
-SCRIPTS = [script for script in sorted(ROOT.glob("scripts/*.sh")) if script.stem not in SOURCED]
+SCRIPTS = [script for script in sorted(ROOT.glob("scripts/*.sh")) if script.stat().st_mode & 0o100]
 PAGES = [ROOT / "README.md", *(page for folder in ("src", "stack", "tests") for page in ROOT.glob(f"{folder}/**/*.md"))]
 
 
