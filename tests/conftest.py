@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -87,15 +88,14 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Sorts the files. In files whose tests build on each other, -k also selects the tests before the selected ones."""
     place = {f"test_{name}": number for number, name in enumerate(ORDER.split())}
     items.sort(key=lambda item: place.get(item.path.stem, place["test_..."]))
     everything = list(items)
     yield
-    last = {item.path: everything.index(item) for item in items}
-    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()}
-    chosen = set(items)
+    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()} if config.option.keyword else ()
+    last, chosen = {item.path: everything.index(item) for item in items}, set(items)
     items[:] = [
         item for number, item in enumerate(everything)
         if item in chosen or item.path.stem in in_order and number < last.get(item.path, -1)
@@ -131,6 +131,8 @@ def inventory():
     }
     for kind, form in forms.items():
         names = docker(kind, "ls", "-q", *(["-a"] if kind == "container" else [])).split()
+        # Docker names the volumes that belong to a container alone, and removes them with it.
+        names = [name for name in names if not re.fullmatch("[0-9a-f]{64}", name)]
         # Another run may have removed some of them by now.
         found += docker(kind, "inspect", "-f", form, *names, code=None).splitlines() if names else []
     return {line + created(line) for line in found if line.startswith(tuple(forms) + (".env",))}
