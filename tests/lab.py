@@ -295,7 +295,8 @@ class Lab:
 
     def container(self, service, project=""):
         labels = [f"project={self.project}{project}", f"service={service}"]
-        return docker("ps", "-aq", *(word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")))
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        return docker("ps", "-aq", *filters)
 
     def ask(self, expression):
         """The value that the lab's Prometheus answers."""

@@ -16,7 +16,7 @@ def engine():
 
 
 def test_each_container_has_limits_and_stays_down_after_a_reboot(lab, engine):
-    """In place of test_stack's: Podman lists the capabilities of CapDrop, and has no limits on cgroup v1 without root."""
+    """Replaces test_stack's: on cgroup v1, Podman without root has no limits; and it lists capabilities otherwise."""
     for service in lab.services:
         container = json.loads(docker("inspect", lab.container(service)))[0]
         status = engine.run("cat", f"/proc/{container['State']['Pid']}/status")
