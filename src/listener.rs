@@ -1,113 +1,163 @@
-//! The listener: who is let in, and who makes room.
+//! The listener: accepts connections, and decides which one ends if there are too many.
 //!
-//! Each client has a thread and one file, so it waits for itself alone. Where there is no room for a
-//! newcomer, whoever was last answered, or let in, longest ago makes room. A scraper that is shown out so
-//! connects again, as HTTP clients do when a kept connection has ended.
+//! Each connection has a thread and a file of its own, so a misbehaving client delays only itself. At
+//! the limit, the server closes the least recently active connection. A disconnected scraper reconnects
+//! without missing a scrape, as HTTP clients do when a kept-alive connection has ended.
 //!
-//! `tiny_http::Server` has no such bounds: 125 requests in HTTP/2 take 250 files for good, a header
-//! without an end took 481 MiB in 5 s, and requests that were sent ahead 968 MiB in 4 s.
+//! `tiny_http::Server` has no such limits: 125 requests in HTTP/2 occupied 250 files forever, a header
+//! without an end took 481 MiB in 5 s, and pipelined requests took 968 MiB in 4 s.
 
-use std::io::ErrorKind;
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, Weak};
-use std::thread::{self, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Weak};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
 
-use crate::connection::Client;
+use crate::connection::Connection;
 use crate::exposition::Exposition;
-use crate::{lock, log};
+use crate::log::Log;
 
-/// How many clients are connected at most, beside the one that is being let in. Where the process has
-/// fewer files or threads, these are the limit.
-const MOST_CLIENTS: usize = 50;
+/// The maximum number of connections. If the process may have fewer files or threads, those are the limit.
+const MAX_CONNECTIONS: usize = 50;
 
-/// How long to wait after an error that no client can do anything about.
-const RETRY: Duration = Duration::from_millis(10);
+/// The stack of a connection's thread, in bytes. A tenth of it is used; with the usual 2 MiB, 50
+/// connections would reserve 100 MiB of address space.
+const STACK_SIZE: usize = 128 << 10;
 
-/// The stack of a connection's thread, in bytes: it needs a tenth, and with the 2 MiB that are usual
-/// 50 clients would reserve 100 MiB of address space.
-const STACK: usize = 128 << 10;
+/// The pause after an error that closing a connection doesn't remedy.
+const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
-/// What is said where there is no file, no thread or no memory left, on Linux and macOS: EAGAIN, ENOMEM,
-/// ENFILE, EMFILE and ENOBUFS. What accept(2) says else is the network's, and passes.
-const SHORTAGES: [i32; 7] = [11, 12, 23, 24, 35, 55, 105];
+/// After this many errors in a row, which take a second, the server prints one.
+const LASTING_ERRORS: u32 = 100;
 
-/// Takes the address, and tells which it really is where its port is 0.
-///
-/// # Errors
-/// One line that names the address and says what to do where it cannot be had.
-pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address).map_err(|error| {
-        let hint = match (error.kind(), address.port()) {
-            (ErrorKind::AddrInUse, 5000) => {
-                "stop what uses it (on macOS: AirPlay Receiver, in System Settings) or choose another port, as in --listen 127.0.0.1:5001"
-            }
-            (ErrorKind::AddrInUse, _) => "stop what uses it, or choose another port with --listen",
-            (ErrorKind::PermissionDenied, _) => "choose a port from 1024 with --listen",
-            _ => "choose an address of this machine with --listen, such as 127.0.0.1:5000",
-        };
-        format!("cannot listen on {address}: {error}: {hint}")
-    })?;
-    let taken = listener
-        .local_addr()
-        .map_err(|error| format!("cannot tell which address {address} became: {error}"))?;
-    Ok((listener, taken))
-}
+/// How long the only connection may be inactive if the process has no file for another one.
+const MIN_IDLE: Duration = Duration::from_secs(1);
 
-/// Answers clients for as long as the process lives.
-pub fn serve(listener: &TcpListener, exposition: &Exposition) -> ! {
+/// The errors that say that the system has no file, thread or kernel memory left. On Linux and macOS:
+/// EAGAIN, ENOMEM, ENFILE, EMFILE and ENOBUFS; on Windows: WSAEMFILE and WSAENOBUFS. The other errors of
+/// accept(2) come from the network and pass.
+const RESOURCE_ERRNOS: [i32; 9] = [11, 12, 23, 24, 35, 55, 105, 10_024, 10_055];
+
+/// Serves clients until the process ends.
+pub fn serve(listener: &TcpListener, exposition: &Exposition, errors: &Log) -> ! {
     thread::scope(|scope| {
-        let mut guests = Guests(Vec::new());
-        let mut has_complained = false;
+        let mut connections = Connections {
+            scope,
+            exposition,
+            errors,
+            has_warned: false,
+            entries: Vec::new(),
+        };
+        let mut failures = 0;
         loop {
-            let admitted = listener.accept().and_then(|(stream, _)| {
-                let client = Arc::new(Client {
-                    stream,
-                    served_at: Mutex::new(Instant::now()),
-                });
-                guests.0.retain(|(_, thread)| !thread.is_finished());
-                if guests.0.len() >= MOST_CLIENTS {
-                    guests.make_room();
+            let accepted = listener.accept();
+            let Err(error) = accepted.and_then(|(stream, _)| connections.add(stream)) else {
+                failures = 0;
+                continue;
+            };
+            failures += 1;
+            let code = error.raw_os_error();
+            if code.is_some_and(|code| RESOURCE_ERRNOS.contains(&code)) {
+                connections.warn(&error);
+                if !connections.only_one_is_active() && connections.evict_oldest() {
+                    continue;
                 }
-                let guest = Arc::downgrade(&client);
-                let thread = thread::Builder::new().name("connection".to_owned());
-                let thread = thread.stack_size(STACK).spawn_scoped(scope, move || {
-                    // How it ends is the client's own affair.
-                    let _ = client.serve(exposition);
-                })?;
-                guests.0.push((guest, thread));
-                Ok(())
-            });
-            let Err(error) = admitted else { continue };
-            let is_shortage = error.raw_os_error().is_some_and(|e| SHORTAGES.contains(&e));
-            if is_shortage && !has_complained {
-                log::complain(format_args!(
-                    "cannot let a client in: {error}: from now on one makes room for another; ulimit -n and ulimit -u set how many there may be"
-                ));
-                has_complained = true;
+            } else if failures == LASTING_ERRORS {
+                errors.line(format_args!("cannot accept connections: {error}: start it again"));
             }
-            if !is_shortage || guests.make_room().is_none() {
-                thread::sleep(RETRY);
-            }
+            thread::sleep(ACCEPT_RETRY);
         }
     })
 }
 
-/// Who is connected: each client, which its thread alone keeps, and that thread.
-struct Guests<'scope>(Vec<(Weak<Client>, ScopedJoinHandle<'scope, ()>)>);
+/// The open connections.
+#[derive(Debug)]
+struct Connections<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    exposition: &'env Exposition,
+    errors: &'env Log,
+    has_warned: bool,
+    entries: Vec<Entry<'scope>>,
+}
 
-impl Guests<'_> {
-    /// Ends the connection of the client that makes room first, and waits until its file and its thread
-    /// are free. `None` where there is nobody.
-    fn make_room(&mut self) -> Option<()> {
-        // One that has left by itself comes before all others.
-        let served_at =
-            |client: &Weak<Client>| client.upgrade().map(|client| *lock(&client.served_at));
-        let first = (0..self.0.len()).min_by_key(|&index| served_at(&self.0[index].0))?;
-        let (client, thread) = self.0.swap_remove(first);
-        if let Some(client) = client.upgrade() {
-            let _ = client.stream.shutdown(Shutdown::Both);
+/// A connection, which its thread owns, and that thread.
+#[derive(Debug)]
+struct Entry<'scope> {
+    connection: Weak<Connection>,
+    thread: ScopedJoinHandle<'scope, ()>,
+}
+
+impl<'scope, 'env> Connections<'scope, 'env> {
+    /// Starts the thread that serves a new connection. If there is no place for it, the least recently
+    /// active connection ends.
+    fn add(&mut self, stream: TcpStream) -> io::Result<()> {
+        let connection = Arc::new(Connection::new(stream));
+        self.entries.retain(|entry| !entry.thread.is_finished());
+        if self.entries.len() >= MAX_CONNECTIONS {
+            self.evict_oldest();
         }
-        thread.join().ok()
+        loop {
+            let (served, exposition) = (Arc::clone(&connection), self.exposition);
+            let thread = thread::Builder::new().name("connection".to_owned());
+            let started = thread.stack_size(STACK_SIZE).spawn_scoped(self.scope, move || {
+                // An error ends only this connection, and its client knows why.
+                let _ = served.serve(exposition);
+            });
+            match started {
+                Ok(thread) => {
+                    let connection = Arc::downgrade(&connection);
+                    self.entries.push(Entry { connection, thread });
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.warn(&error);
+                    if !self.evict_oldest() {
+                        return Err(error);
+                    }
+                    // The system may count the ended thread for a moment longer.
+                    thread::sleep(ACCEPT_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Ends the least recently active connection. Returns false if there is none.
+    fn evict_oldest(&mut self) -> bool {
+        // A connection that has ended already has no time, and None is less than any time.
+        let last_active = |entry: &Entry| Some(entry.connection.upgrade()?.last_active());
+        let oldest = (0..self.entries.len()).min_by_key(|&index| last_active(&self.entries[index]));
+        let Some(entry) = oldest.map(|index| self.entries.swap_remove(index)) else {
+            return false;
+        };
+        if let Some(connection) = entry.connection.upgrade() {
+            connection.close();
+        }
+        // Waits until the file and the thread are free. On Windows a blocked thread doesn't notice at
+        // once that its connection was closed (see `connection.rs`).
+        if !cfg!(windows) {
+            let _ = entry.thread.join();
+        }
+        true
+    }
+
+    /// Whether there is one connection and it was active just now. The system may report that it has no
+    /// file left when no client is waiting, so this connection must not end yet.
+    fn only_one_is_active(&self) -> bool {
+        let [entry] = &self.entries[..] else {
+            return false;
+        };
+        let connection = entry.connection.upgrade();
+        connection.is_some_and(|connection| connection.last_active().elapsed() < MIN_IDLE)
+    }
+
+    /// Tells the user once that the process has too few files or threads.
+    fn warn(&mut self, error: &io::Error) {
+        if !self.has_warned {
+            self.errors.line(format_args!(
+                "cannot open another connection: {error}: from now on, the least recently active one \
+                 ends instead; raise ulimit -n (files) or ulimit -u (threads)"
+            ));
+        }
+        self.has_warned = true;
     }
 }

@@ -1,26 +1,32 @@
-//! The process metrics that every Prometheus client library has, from Linux' procfs: `proc(5)`.
+//! The process metrics that all Prometheus client libraries share, from Linux' procfs (proc(5)).
 //!
-//! What they mean: <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
+//! Their names are standard: <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fs::{self, File};
-use std::io::{self, Seek};
+use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 
-/// How long the metrics are good for: to read them takes longer than all the rest of a page, and nobody
-/// needs them more often than this.
-const METRICS_LAST: Duration = Duration::from_millis(100);
+/// How long the metrics stay valid. Reading them takes longer than rendering the rest of the page, and
+/// a scraper doesn't need them more often.
+const CACHE_TTL: Duration = Duration::from_millis(100);
 
-/// In what stat counts CPU time: hundredths of a second, whatever the kernel's own clock has (time(7)).
+/// The unit of CPU time in stat: hundredths of a second, independent of the kernel's own clock (time(7)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// errno(3): the process has as many files open as it may.
+/// errno(3): the process has opened as many files as it may.
 const EMFILE: i32 = 24;
 
-/// A metric's name, its type, its help and its value.
-pub type Metric = (&'static str, &'static str, &'static str, String);
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub help: &'static str,
+    pub value: f64,
+}
 
-/// Where the metrics are read. Its files stay open, so that there are metrics where no more can be
-/// opened, too: that is when somebody looks for them.
+/// Reads the metrics. Its files stay open, so that the metrics are available even when the process has
+/// reached its limit of open files.
+#[derive(Debug)]
 pub struct Process {
     stat: File,
     status: File,
@@ -30,8 +36,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// `None` where there is no procfs, as outside Linux.
+    /// Returns `None` on systems other than Linux.
     pub fn open() -> Option<Self> {
+        // Wine shows procfs to Windows programs, too, but it describes another process.
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
         Some(Process {
             stat: File::open("/proc/self/stat").ok()?,
             status: File::open("/proc/self/status").ok()?,
@@ -41,50 +51,59 @@ impl Process {
         })
     }
 
-    /// The metrics, read lately; nothing where procfs says less than Linux' own.
+    /// The metrics, at most [`CACHE_TTL`] old; none if procfs lacks a field.
     pub fn metrics(&mut self) -> &[Metric] {
-        if self.metrics.is_empty() || self.read_at.elapsed() > METRICS_LAST {
+        if self.metrics.is_empty() || self.read_at.elapsed() > CACHE_TTL {
             self.read_at = Instant::now();
             self.metrics = self.read().unwrap_or_default();
         }
         &self.metrics
     }
 
-    /// The metrics as of now; of limits, the soft ones as of the start, 2^64 where there is none.
+    /// Reads the metrics. The limits are the soft limits at the start; 2^64 means unlimited.
     #[rustfmt::skip]
     fn read(&self) -> Option<Vec<Metric>> {
-        let (stat, status) = (content(&self.stat)?, content(&self.status)?);
-        // The second field is the program's name, in brackets, and may hold blanks and brackets.
+        let (stat, status) = (reread(&self.stat)?, reread(&self.status)?);
+        // The second field is the program's name in parentheses. It may contain spaces and parentheses.
         let (_, after_name) = stat.rsplit_once(") ")?;
-        let ticks = |field: usize| after_name.split(' ').nth(field - 3)?.parse::<f64>().ok();
-        let max_fds = after(&self.limits, "Max open files")?;
+        let ticks = |index: usize| after_name.split(' ').nth(index - 3)?.parse::<f64>().ok();
+        let max_fds = field(&self.limits, "Max open files")?;
         let open_fds = match fs::read_dir("/proc/self/fd") {
-            // One of them is the directory's own.
-            Ok(open) => open.count() as f64 - 1.0,
+            // One of the entries is the directory that is being read.
+            Ok(entries) => entries.count() as f64 - 1.0,
             Err(error) if error.raw_os_error() == Some(EMFILE) => max_fds,
             Err(_) => return None,
         };
-        let metrics = [
-            ("process_cpu_seconds_total", "counter", "CPU time spent so far, user and system, in seconds.", (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND),
-            ("process_resident_memory_bytes", "gauge", "Memory that is held in RAM, in bytes.", after(&status, "VmRSS:")? * 1024.0),
-            ("process_virtual_memory_bytes", "gauge", "Address space that is reserved, in bytes.", after(&status, "VmSize:")? * 1024.0),
-            ("process_virtual_memory_max_bytes", "gauge", "How much address space may be reserved, in bytes.", after(&self.limits, "Max address space")?),
-            ("process_open_fds", "gauge", "Open file descriptors.", open_fds),
-            ("process_max_fds", "gauge", "How many file descriptors may be open.", max_fds),
-            ("process_threads", "gauge", "Threads of the process.", after(&status, "Threads:")?),
-        ];
-        Some(metrics.map(|(name, kind, help, value)| (name, kind, help, value.to_string())).into())
+        let metric = |name, kind, help, value| Metric { name, kind, help, value };
+        Some(vec![
+            metric("process_cpu_seconds_total", "counter",
+                "CPU time that the process has used, user and system time, in seconds.",
+                (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND),
+            metric("process_resident_memory_bytes", "gauge",
+                "Memory of the process that is in RAM, in bytes.", field(&status, "VmRSS:")? * 1024.0),
+            metric("process_virtual_memory_bytes", "gauge",
+                "Address space that the process has reserved, in bytes.", field(&status, "VmSize:")? * 1024.0),
+            metric("process_virtual_memory_max_bytes", "gauge",
+                "Address space that the process may reserve, in bytes; 2^64 means unlimited.",
+                field(&self.limits, "Max address space")?),
+            metric("process_open_fds", "gauge", "Open file descriptors.", open_fds),
+            metric("process_max_fds", "gauge", "File descriptors that the process may open.", max_fds),
+            metric("process_threads", "gauge", "Threads of the process.", field(&status, "Threads:")?),
+        ])
     }
 }
 
-/// What the file says now.
-fn content(mut file: &File) -> Option<String> {
+/// Reads a file of procfs again from its start.
+fn reread(mut file: &File) -> Option<String> {
+    // The kernel renders the file for each read, so a buffer that fits all of it saves time.
+    let mut text = String::with_capacity(4096);
     file.rewind().ok()?;
-    io::read_to_string(file).ok()
+    file.take(u64::MAX).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// The number after `name` at the start of a line.
-fn after(text: &str, name: &str) -> Option<f64> {
+fn field(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     match rest.split_whitespace().next()? {
         "unlimited" => Some(u64::MAX as f64),
