@@ -159,6 +159,7 @@ def needs_docker():
 
 @functools.cache
 def pulled(name):
+    """The full name of the image, and whether the first engine has it or can pull it."""
     needs_docker()
     files = "\n".join(file.read_text() for file in sorted(ROOT.glob("stack/**/*.yaml")))
     full = re.search(rf"^ *image: *({name}:\S+)", files, re.M)[1]
@@ -167,16 +168,17 @@ def pulled(name):
             code = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode
         except subprocess.TimeoutExpired:
             code = 1
-        if code:
-            raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
-    return full
+        return full, code == 0
+    return full, True
 
 
 def image(name):
     """The full name of an image in the Compose files, such as prom/prometheus. Skips if it can't be pulled.
 
     The engine that this process has joined gets the image, too."""
-    full = pulled(name)
+    full, is_here = pulled(name)
+    if not is_here:
+        raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
     if Engine.joined:
         Engine.joined.load(full)
     return full
@@ -246,6 +248,8 @@ class Lab:
     """A copy of the lab, with ports and a Compose project of its own, and a model on its port 5000."""
 
     def __init__(self, name, folder="the lab ü", own_ports=True):
+        # The same tests may run on another engine, too.
+        name = f"{Engine.joined.name}-{name}" if Engine.joined else name
         self.project = f"{RUN}-{name}"
         self.work = WORK / name
         self.root = self.work / folder
@@ -293,7 +297,8 @@ class Lab:
 
     def container(self, service, project=""):
         labels = [f"project={self.project}{project}", f"service={service}"]
-        return docker("ps", "-aq", *(word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")))
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        return docker("ps", "-aq", *filters)
 
     def ask(self, expression):
         """The value that the lab's Prometheus answers."""
@@ -371,7 +376,7 @@ class Engine:
         if rootless:
             needs("newuidmap", "uidmap")
         needs_docker()
-        self.folder, self.loaded = WORK / f"engine-{name}", set()
+        self.name, self.folder, self.loaded = name, WORK / f"engine-{name}", set()
         data, etc = self.folder / "data", self.folder / "etc"
         data.mkdir(parents=True)
         etc.mkdir()
