@@ -79,7 +79,7 @@ class Walk:
             print(f"the page is in {self.pictures / 'failed.png'}")
             raise
         left = [word for word in dict.fromkeys(self.words) if word not in self.used]
-        assert not left, f"{title}: the walk hasn't used these words of the text"
+        assert not left, f"{title}: the walk hasn't used these words of the text: {left}"
 
     def word(self, word):
         assert word in self.words, f"{self.title}: the text has no '{word}'"
