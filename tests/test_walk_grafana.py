@@ -97,7 +97,7 @@ def in_grafana(walk, page):
     walk.press("Dashboards")
     walk.press("New", within=page.locator("#pageContent"))
     walk.press("New dashboard", "Add visualization")
-    page.get_by_text("prometheus", exact=True).first.click()
+    page.get_by_role("dialog").get_by_text("prometheus").first.click()
     if not page.locator(".monaco-editor").first.is_visible():
         walk.press("Code")
     page.wait_for_selector(".monaco-editor")
