@@ -76,3 +76,4 @@ fn end_by_signal() -> Result<(), ctrlc::Error> {
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
