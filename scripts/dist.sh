@@ -9,7 +9,7 @@
 
 set -eu
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 # The C library's part of a static file is some 0.9 MB, and grows from release to release.
 max_bytes=1800000
 dist=$root/target/dist

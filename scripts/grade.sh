@@ -10,7 +10,9 @@
 
 set -u
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
+# shellcheck source=scripts/images.sh
+. "$root/scripts/images.sh"
 model=$CARGO_TARGET_DIR/release/modelmock
 max_results=2000
 minutes=0

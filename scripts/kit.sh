@@ -10,7 +10,9 @@
 
 set -u
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
+# shellcheck source=scripts/images.sh
+. "$root/scripts/images.sh"
 folder=
 child=
 platform=

@@ -9,7 +9,7 @@
 
 set -u
 # shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 exporter=$(url exporter)
 prometheus=$(url prometheus)
 grafana=$(url grafana)
