@@ -26,7 +26,8 @@ require_curl
 require_docker
 wanted=$(services "$@") || exit
 require_project_dir "$project" "$root/stack"
-own=$(compose_containers | awk -F '\t' '$2 ~ /^(running|restarting)$/ && $5 ~ "/my-stack$" { print $5; exit }')
+own=$(compose_containers |
+	awk -F '\t' -v folder="$root/my-stack" '$2 ~ /^(running|restarting)$/ && $5 == folder { print $5; exit }')
 # The model as a container goes with either stack.
 [ -z "$own" ] || [ "$wanted" = exporter ] ||
 	die "your own stack is running, and both need the same ports: run docker compose down in $own, which keeps its data," \
@@ -152,7 +153,9 @@ apply() {
 # rollback: after a signal, stops and removes the services that this run started.
 rollback() {
 	trap '' INT TERM HUP
-	echo "interrupted: stopping the services that this run started"
+	# The signal may have come while a function had its output redirected.
+	exec 2>&3
+	echo "up.sh: interrupted: stopping the services that it started" >&2
 	end_pull
 	rm -f "$env_file.new"
 	started=$(printf '%s\n' "$wanted" | tr ' ' '\n' | grep -vxF "${running:-none}")
@@ -186,6 +189,7 @@ for service in $wanted; do
 			die "port $port, which $service needs, is taken by $(port_owner "$port"): stop it, then try again"
 	done
 done
+exec 3>&2
 trap rollback INT TERM HUP
 # shellcheck disable=SC2086 # the names are words, here and below
 get_images $wanted

@@ -1,7 +1,10 @@
-"""How up.sh starts on a real engine, and what keeps it from that."""
+"""How up.sh starts the stack on a real engine, and what keeps it from that."""
 
 import os
 import shutil
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -15,11 +18,19 @@ def lab(make_lab):
     return make_lab("up")
 
 
-def is_gone(lab):
-    return docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={lab.project}") == ""
+@pytest.fixture(autouse=True)
+def clean(lab):
+    """Each test begins and ends without a stack and its data."""
+    yield
+    lab.run("down", "--volumes")
+    assert not there(lab, "ps", "-aq") and not there(lab, "volume", "ls", "-q")
 
 
-def test_a_taken_port_is_named_with_what_holds_it(lab, model):
+def there(lab, *listing):
+    return docker(*listing, "--filter", f"label=com.docker.compose.project={lab.project}").split()
+
+
+def test_a_taken_port_is_named_with_the_program_that_has_it(lab, model):
     model(port=lab.ports[9093])
     said = lab.run("up", "alertmanager", code=1)
     assert f"port {lab.ports[9093]}, which alertmanager needs" in said
@@ -28,7 +39,7 @@ def test_a_taken_port_is_named_with_what_holds_it(lab, model):
         assert "modelmock" in said
 
 
-def test_what_the_containers_may_not_read_is_named_and_the_hint_mends_it(lab):
+def test_a_file_that_the_containers_may_not_read_is_named_with_a_hint_that_works(lab):
     # As with a umask of 077; the folder's name has blanks.
     run("chmod", "-R", "go-rwx", lab.stack)
     said = lab.run("up", "mailpit", code=1)
@@ -36,40 +47,65 @@ def test_what_the_containers_may_not_read_is_named_and_the_hint_mends_it(lab):
     assert "the containers may not read" in said
     run("sh", "-c", said.split(": run ")[1], cwd="/")
     lab.run("up", "mailpit")
-    lab.run("down", "--volumes")
 
 
-def test_through_a_link_the_folder_is_the_same(lab):
+def test_through_links_the_stack_is_the_same(lab):
     link = lab.work / "link"
     link.symlink_to(lab.root)
     lab.run("up", "mailpit")
-    for script in ("up.sh", "down.sh"):
-        run(link / "scripts" / script, *["mailpit"] * (script == "up.sh"), env=lab.env)
-    assert is_gone(lab)
-    run(link / "scripts/up.sh", "mailpit", env=lab.env)
-    lab.run("down", "--volumes")
-    assert is_gone(lab)
+    run(link / "scripts/down.sh", env=lab.env)
+    # Compose by hand takes the link for the folder.
+    run("docker", "compose", "-f", link / "stack/compose.yaml", "up", "-d", "mailpit", env=lab.env)
+    script = lab.work / "up"
+    script.symlink_to(lab.root / "scripts/up.sh")
+    run(script, "mailpit", env=lab.env)
 
 
-def test_where_dockers_host_network_is_not_this_machines_it_says_so(lab):
-    # In a network of its own a script sees the engine, but not what listens on the engine's host network.
+def test_a_copy_that_did_not_make_the_data_does_not_delete_it(lab):
+    lab.run("up", "mailpit")
+    lab.run("down")
+    password = lab.stack / ".env"
+    password.rename(lab.work / "password")
+    said = lab.run("down", "--volumes", code=1)
+    one_line(said)
+    assert "the data may be another copy's" in said
+    assert there(lab, "volume", "ls", "-q") == said.split("docker volume rm ")[1].split()
+    (lab.work / "password").rename(password)
+
+
+def test_settings_of_curl_and_another_program_at_the_same_port_over_ipv6(lab, model):
+    """As a user's ~/.curlrc, and AirPlay Receiver on a Mac."""
+
+    class Server(HTTPServer):
+        address_family = socket.AF_INET6
+
+    (lab.work / ".curlrc").write_text("ipv6\nfail-with-body\n")
+    env = {"CURL_HOME": str(lab.work)}
+    lab.run("up", "mailpit", env=env)
+    model(port=lab.ports[5000])
+    with Server(("::1", lab.ports[5000]), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        lab.run("check", "exporter", env=env)
+        server.shutdown()
+
+
+def test_if_dockers_host_network_is_not_this_machines_it_says_so(lab):
+    # In a network of its own, a script reaches the engine, but not the engine's host network.
     if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("only root may make a network of its own, and only on Linux: sudo -E scripts/test.sh up")
+        pytest.skip("only root may make a network, and only on Linux: sudo -E scripts/test.sh up")
     said = run("unshare", "--net", lab.root / "scripts/up.sh", "mailpit", env=lab.env, code=1)
     assert "Docker's host network is not this machine's" in said
-    lab.run("down", "--volumes")
 
 
 def test_interrupted_it_leaves_nothing(lab):
     log = lab.work / "said"
     with log.open("wb") as said:
         up = start(lab.root / "scripts/up.sh", "prometheus", "mailpit", env=lab.env, stdout=said, stderr=said)
-    until(30, "Compose at it", lambda: "Creating" in log.read_text() or up.poll() is not None)
-    # A shell waits for what it started first.
+    until(30, "Compose at work", lambda: "Creating" in log.read_text() or up.poll() is not None)
+    # The shell first waits for Compose.
     end(up, 60)
-    assert "interrupted" in log.read_text()
-    assert is_gone(lab)
-    lab.run("down", "--volumes")
+    assert "are stopped again" in log.read_text()
+    assert not there(lab, "ps", "-aq")
 
 
 def test_a_password_of_the_user_stays(lab):
