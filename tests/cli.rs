@@ -35,10 +35,7 @@ fn complaint(arguments: &[&str], code: i32) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
-    assert!(
-        output.stdout.is_empty(),
-        "{arguments:?}: standard output has something"
-    );
+    assert!(output.stdout.is_empty(), "{arguments:?}: standard output has something");
     assert!(!stderr.contains("panic"), "{stderr}");
     stderr
 }
@@ -106,10 +103,7 @@ fn what_is_wrong_is_named_in_one_line_that_points_at_help() {
     ];
     for (arguments, named) in wrong {
         let line = complaint(arguments, 2);
-        assert!(
-            line.contains(named),
-            "{arguments:?}: {named} is not in {line}"
-        );
+        assert!(line.contains(named), "{arguments:?}: {named} is not in {line}");
         assert!(line.contains("--help"), "{line}");
     }
 }
@@ -185,10 +179,7 @@ fn each_refresh_prints_its_time_and_the_result_of_the_page() {
         answer.body
     );
 
-    let shape: String = time
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '0' } else { c })
-        .collect();
+    let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z");
     let drawn_at = answer.page().value("model_last_refresh_timestamp_seconds");
     let date = Command::new("date")
@@ -196,15 +187,8 @@ fn each_refresh_prints_its_time_and_the_result_of_the_page() {
         .output()
         .unwrap();
     if date.status.success() {
-        let printed: f64 = String::from_utf8(date.stdout)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        assert!(
-            (printed - drawn_at).abs() < 0.002,
-            "{time} is not {drawn_at}"
-        );
+        let printed: f64 = String::from_utf8(date.stdout).unwrap().trim().parse().unwrap();
+        assert!((printed - drawn_at).abs() < 0.002, "{time} is not {drawn_at}");
     }
 }
 
@@ -223,8 +207,7 @@ fn quiet_prints_the_address_alone() {
 fn the_model_goes_on_when_nobody_reads_what_it_prints() {
     // A pipe that somebody else fills, and that nobody reads, as a paused terminal is.
     let mut command = Command::new("sh");
-    let script =
-        "(sleep 0.2; head -c 200000 /dev/zero) & exec \"$0\" --interval 0.01 --listen 127.0.0.1:0";
+    let script = "(sleep 0.2; head -c 200000 /dev/zero) & exec \"$0\" --interval 0.01 --listen 127.0.0.1:0";
     command.args(["-c", script, BINARY]);
     let mut full = Exporter::spawn(command);
 
@@ -238,11 +221,7 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
         let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(200));
         // Somebody else may have taken the port meanwhile.
-        child
-            .try_wait()
-            .unwrap()
-            .is_none()
-            .then_some((child, address))
+        child.try_wait().unwrap().is_none().then_some((child, address))
     });
     let goes_on = |page: Page| (page.value("model_refreshes_total") > 100.0).then_some(());
     within(Duration::from_secs(10), "a hundred results", || {
@@ -250,9 +229,7 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
     });
     closed.kill().unwrap();
     closed.wait().unwrap();
-    within(Duration::from_secs(10), "a hundred results", || {
-        goes_on(full.scrape())
-    });
+    within(Duration::from_secs(10), "a hundred results", || goes_on(full.scrape()));
     full.signal("KILL");
     let mut printed = Vec::new();
     full.stdout().read_to_end(&mut printed).unwrap();
@@ -273,23 +250,17 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
 fn signals_end_it_at_once_with_exit_code_0() {
     // HUP, INT and TERM are the signals 1, 2 and 15.
     let ignored = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = ignored
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
     if ignored & (1 | 1 << 1 | 1 << 14) != 0 {
-        println!(
-            "left out: the end by signals, which whoever started this had ignored (nohup does)"
-        );
+        println!("left out: the end by signals, which whoever started this had ignored (nohup does)");
         return;
     }
     for signal in ["INT", "TERM", "HUP"] {
         let mut exporter = Exporter::start(&["--interval", "0.01"]);
         let mut scraper = exporter.connect();
         scraper.get("/metrics").page();
-        scraper
-            .send(b"GET /metrics HTTP/1.1\r\nHost: half a requ")
-            .unwrap();
+        scraper.send(b"GET /metrics HTTP/1.1\r\nHost: half a requ").unwrap();
         let start = Instant::now();
         exporter.signal(signal);
         let status = exporter.end_within(Duration::from_secs(5));
@@ -330,8 +301,7 @@ fn dates_are_those_of_the_calendar() {
     ] {
         let clock = Clock::new();
         clock.set(seconds);
-        let mut exporter =
-            Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval=60"]);
+        let mut exporter = Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval=60"]);
         let mut line = String::new();
         exporter.stdout().read_line(&mut line).unwrap();
         assert!(line.starts_with(date), "{line} is not from {date}");

@@ -28,9 +28,7 @@ fn expressions(dashboard: &Value) -> Vec<&str> {
     let targets = panels(dashboard)
         .iter()
         .flat_map(|panel| panel["targets"].as_array().unwrap());
-    targets
-        .map(|target| target["expr"].as_str().unwrap())
-        .collect()
+    targets.map(|target| target["expr"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -48,10 +46,7 @@ fn they_refresh_every_5_s_and_show_the_last_15_minutes() {
 #[test]
 fn its_red_line_is_where_the_rule_fires() {
     let rules = read("stack/prometheus/rules/model.yml");
-    let rule = rules
-        .lines()
-        .find(|line| line.contains("expr: model_result{"))
-        .unwrap();
+    let rule = rules.lines().find(|line| line.contains("expr: model_result{")).unwrap();
     let figure: f64 = rule.rsplit("> ").next().unwrap().parse().unwrap();
     let dashboard = dashboard();
     let graph = &panels(&dashboard)[0];
@@ -106,10 +101,7 @@ fn have_room(dashboard: &Value, uid: &str) {
     let mut taken = BTreeSet::new();
     for panel in panels(dashboard) {
         let title = &panel["title"];
-        assert!(
-            ids.insert(panel["id"].as_u64()),
-            "{title}: its id is another's"
-        );
+        assert!(ids.insert(panel["id"].as_u64()), "{title}: its id is another's");
         let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
         assert!(x + w <= 24, "{title} is wider than the grid");
         for cell in (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column))) {
@@ -119,9 +111,7 @@ fn have_room(dashboard: &Value, uid: &str) {
             assert_eq!(target["datasource"]["uid"], uid, "{title}");
         }
         assert!(
-            panel["description"]
-                .as_str()
-                .is_some_and(|text| !text.is_empty()),
+            panel["description"].as_str().is_some_and(|text| !text.is_empty()),
             "{title}"
         );
     }
@@ -148,14 +138,8 @@ fn its_list_picks_one_model_and_every_query_heeds_it() {
     let dashboard = dashboard();
     let list = &dashboard["templating"]["list"][0];
     assert_eq!(list["name"], "instance");
-    assert_eq!(
-        (&list["multi"], &list["includeAll"]),
-        (&false.into(), &false.into())
-    );
-    assert!(
-        list["current"].get("value").is_none(),
-        "the first is picked"
-    );
+    assert_eq!((&list["multi"], &list["includeAll"]), (&false.into(), &false.into()));
+    assert!(list["current"].get("value").is_none(), "the first is picked");
     for expression in expressions(&dashboard) {
         let selectors = expression.matches('{').count();
         let heeding = expression.matches(r#"instance="$instance""#).count();
@@ -191,10 +175,7 @@ fn they_show_metrics_that_exist_one_of_each_type() {
     let expressions = all.join("\n");
     let names = expressions.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     for name in names.filter(|name| name.starts_with("model_") && *name != "model_mock") {
-        assert!(
-            page.contains(&format!("\n{name}")),
-            "the page has no {name}"
-        );
+        assert!(page.contains(&format!("\n{name}")), "the page has no {name}");
     }
     for kind in ["gauge", "counter", "histogram", "summary"] {
         let mut families = page

@@ -15,9 +15,7 @@ fn fixed(page: &str) -> String {
         Some((name, _)) if varies(name) => format!("{name} VARIES\n"),
         _ => format!("{line}\n"),
     });
-    fixed
-        .collect::<String>()
-        .replace(env!("CARGO_PKG_VERSION"), "VERSION")
+    fixed.collect::<String>().replace(env!("CARGO_PKG_VERSION"), "VERSION")
 }
 
 #[cfg(target_os = "linux")]
@@ -34,19 +32,10 @@ fn the_page_is_the_kept_one() {
 fn get_and_head_are_answered_at_both_paths() {
     let exporter = Exporter::start(&["--interval", "86400"]);
     let mut connection = exporter.connect();
-    for path in [
-        "/",
-        "/metrics",
-        "/?a=b",
-        "/metrics?x",
-        "/metrics?name[]=model_result",
-    ] {
+    for path in ["/", "/metrics", "/?a=b", "/metrics?x", "/metrics?name[]=model_result"] {
         let get = connection.get(path);
         assert_eq!(get.status, 200, "GET {path}");
-        assert_eq!(
-            get.headers["content-type"],
-            "text/plain; version=0.0.4; charset=utf-8"
-        );
+        assert_eq!(get.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
         assert!(get.body.starts_with("# HELP model_result "), "GET {path}");
         assert!(get.body.ends_with('\n'));
         let head = connection.request("HEAD", path);
@@ -73,16 +62,10 @@ fn other_paths_and_methods_are_refused_with_a_reason() {
         for method in ["GET", "HEAD", "POST"] {
             let answer = connection.request(method, path);
             assert_eq!(answer.status, 404, "{method} {path}");
-            assert!(
-                method == "HEAD" || answer.body.contains("/metrics"),
-                "{}",
-                answer.body
-            );
+            assert!(method == "HEAD" || answer.body.contains("/metrics"), "{}", answer.body);
         }
     }
-    for method in [
-        "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW", "get",
-    ] {
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW", "get"] {
         for path in ["/", "/metrics"] {
             let answer = connection.request(method, path);
             assert_eq!(answer.status, 405, "{method} {path}");
@@ -101,9 +84,8 @@ fn answers_are_counted_by_code() {
     let exporter = Exporter::start(&["--interval", "86400"]);
     let mut connection = exporter.connect();
     let codes = ["200", "400", "404", "405", "408", "431", "505"];
-    let counts = |page: Page| {
-        codes.map(|code| page.value(&format!("modelmock_http_requests_total{{code=\"{code}\"}}")))
-    };
+    let counts =
+        |page: Page| codes.map(|code| page.value(&format!("modelmock_http_requests_total{{code=\"{code}\"}}")));
     assert_eq!(counts(connection.get("/").page()), [0.0; 7]);
     connection.get("/nothing");
     connection.get("/nothing");
@@ -148,10 +130,7 @@ fn no_page_mixes_two_refreshes() {
         pages
     };
     let scrapers: Vec<_> = (0..4).map(|_| thread::spawn(scrape)).collect();
-    let pages: u32 = scrapers
-        .into_iter()
-        .map(|scraper| scraper.join().unwrap())
-        .sum();
+    let pages: u32 = scrapers.into_iter().map(|scraper| scraper.join().unwrap()).sum();
     println!("measured: {pages} pages, none of them mixed");
     assert!(pages > 400, "only {pages} pages");
 }
@@ -169,10 +148,7 @@ fn the_process_metrics_are_those_of_the_process() {
     let mut connection = exporter.connect();
     let before = connection.get("/metrics").page();
     assert_eq!(before.value("process_max_fds"), 321.0);
-    assert_eq!(
-        before.value("process_open_fds"),
-        exporter.open_files() as f64
-    );
+    assert_eq!(before.value("process_open_fds"), exporter.open_files() as f64);
     let started_at = before.value("process_start_time_seconds");
     assert!(
         (earliest..=latest).contains(&started_at),
@@ -180,8 +156,8 @@ fn the_process_metrics_are_those_of_the_process() {
     );
     let drawn_at = before.value("model_last_refresh_timestamp_seconds");
     assert!(started_at <= drawn_at, "{started_at}, then {drawn_at}");
-    // The model, the connection, whoever prints and whoever waits for signals, and main.
-    assert_eq!(before.value("process_threads"), 5.0);
+    // main, the model, the connection, the two that print, and the one that waits for signals.
+    assert_eq!(before.value("process_threads"), 6.0);
     let resident = exporter.resident() as f64 * 1024.0;
     // The kernel's two files are not exact, and differ by some pages: proc(5).
     let shown = before.value("process_resident_memory_bytes");
@@ -201,10 +177,7 @@ fn the_process_metrics_are_those_of_the_process() {
     let after = connection.get("/metrics").page();
     let opened = after.value("process_open_fds") - before.value("process_open_fds");
     assert_eq!(opened, held.len() as f64, "each connection has one file");
-    let (counted, spent) = (
-        after.value("process_cpu_seconds_total"),
-        exporter.cpu().as_secs_f64(),
-    );
+    let (counted, spent) = (after.value("process_cpu_seconds_total"), exporter.cpu().as_secs_f64());
     assert!(
         (counted - spent).abs() < 0.11 && counted > 0.0,
         "{counted} s on the page, {spent} s in procfs"

@@ -36,9 +36,7 @@ fn each_flag_has_its_row() {
         .output()
         .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let words = help
-        .split([' ', ',', '\n'])
-        .filter(|word| word.starts_with("--"));
+    let words = help.split([' ', ',', '\n']).filter(|word| word.starts_with("--"));
     for flag in words {
         let row = |line: &str| line.starts_with("| `-") && line.contains(&format!("`{flag}"));
         assert!(readme.lines().any(row), "the README has no row for {flag}");

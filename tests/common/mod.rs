@@ -53,17 +53,11 @@ impl Exporter {
     pub fn on_another_system(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         static LIBRARY: OnceLock<String> = OnceLock::new();
         let library = LIBRARY.get_or_init(|| {
-            let library = format!(
-                "{}/system-{}.so",
-                env!("CARGO_TARGET_TMPDIR"),
-                std::process::id()
-            );
+            let library = format!("{}/system-{}.so", env!("CARGO_TARGET_TMPDIR"), std::process::id());
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/system.c");
             // The compiler that Rust links with, too.
             let mut cc = Command::new("cc");
-            cc.args([
-                "-shared", "-fPIC", "-Wall", "-Werror", "-o", &library, source,
-            ]);
+            cc.args(["-shared", "-fPIC", "-Wall", "-Werror", "-o", &library, source]);
             assert!(cc.status().expect("cc runs").success());
             library
         });
@@ -278,10 +272,7 @@ impl Connection {
             }
         };
         let status_line = line()?;
-        let status = status_line
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok());
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let mut headers = BTreeMap::new();
         loop {
             let header = line()?;
@@ -321,20 +312,13 @@ pub struct Page(pub BTreeMap<String, f64>);
 
 impl Page {
     pub fn read(text: &str) -> Self {
-        let samples = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| {
-                let (name, value) = line
-                    .rsplit_once(' ')
-                    .unwrap_or_else(|| panic!("no sample: {line:?}"));
-                (
-                    name.to_owned(),
-                    value
-                        .parse()
-                        .unwrap_or_else(|_| panic!("no value: {line:?}")),
-                )
-            });
+        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
+            (
+                name.to_owned(),
+                value.parse().unwrap_or_else(|_| panic!("no value: {line:?}")),
+            )
+        });
         Page(samples.collect())
     }
 
