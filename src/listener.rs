@@ -19,8 +19,7 @@ use crate::log::Log;
 
 /// The maximum number of connections. If the process may have fewer files or threads, those are the limit.
 const MAX_CONNECTIONS: usize = 50;
-/// The stack of a connection's thread, in bytes. A tenth of it is used; with the usual 2 MiB, 50 connections would
-/// reserve 100 MiB of address space.
+/// The stack of a connection's thread, which uses a tenth of it. With the usual 2 MiB, 50 would reserve 100 MiB.
 const STACK_SIZE: usize = 128 << 10;
 /// The pause after an error.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
@@ -90,8 +89,7 @@ struct Entry<'scope> {
     thread: ScopedJoinHandle<'scope, ()>,
 }
 
-/// Ends the least recently active connection. Returns false if there is none, or only one that was active within
-/// `min_idle`.
+/// Ends the least recently active connection. Returns false if there is none, or only one that isn't idle yet.
 fn evict_oldest(connections: &mut Vec<Entry>, min_idle: Duration) -> bool {
     // A connection that has ended already has no time, and None is less than any time.
     let last_active = |entry: &Entry| Some(*entry.connection.upgrade()?.last_active.lock().unwrap());
