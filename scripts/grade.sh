@@ -54,21 +54,27 @@ plain() {
 rule_test() {
 	awk '
 		function draw() { x = x * 16807 % 2147483647; return int(x / 2147483647 * 1000001) / 1e6 }
-		function series(name, values) {
-			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:5000\"}\n        values: \"%s\"\n", name, values
+		function series(name, values, more) {
+			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:5000\"%s}\n        values: \"%s\"\n", name, more, values
 		}
 		# drift is the time of --drift, or 0.
-		function test(name, drift, count, fires,   n, sum, value, results, sums, lower) {
+		function test(name, drift, count, fires,   n, sum, value, results, sums, lower, bound, at_most, buckets) {
 			for (n = 0; n < count; n++) {
 				lower = !drift ? 0 : n * 5 < drift ? 0.5 * n * 5 / drift : 0.5
 				value = lower + (1 - lower) * draw()
 				results = results sprintf("%.6f ", value)
 				sums = sums sprintf("%.6f ", sum += value)
+				for (bound = 1; bound <= 10; bound++) buckets[bound] = buckets[bound] (at_most[bound] += value <= bound / 10) " "
 			}
 			printf "  - name: %s\n    interval: 5s\n    input_series:\n", name
 			series("model_result", results)
 			series("model_result_distribution_sum", sums)
 			series("model_result_distribution_count", "1+1x" count - 1)
+			for (bound = 1; bound <= 10; bound++) {
+				series("model_result_distribution_bucket", buckets[bound], sprintf(", le=\"%g\"", bound / 10))
+				delete buckets[bound]
+			}
+			series("model_result_distribution_bucket", "1+1x" count - 1, ", le=\"+Inf\"")
 			series("model_refreshes_total", "1+1x" count - 1)
 			series("up", "1x" count - 1)
 			print "    promql_expr_test:"

@@ -14,7 +14,6 @@ set -u
 # shellcheck source=scripts/images.sh
 . "$root/scripts/images.sh"
 folder=
-child=
 platform=
 kept=
 
@@ -45,7 +44,7 @@ git -C "$root" rev-parse -q --verify HEAD >/dev/null ||
 	die "git can't read $root, and the kit holds what git has: make the kit in a clone of the project"
 
 clean_up() {
-	[ -z "$child" ] || kill "$child" 2>/dev/null
+	end_pull
 	[ -z "$folder" ] || rm -rf "$folder"
 	for service in $kept; do
 		docker image rm "$(image "$service")" >/dev/null 2>&1
@@ -105,10 +104,7 @@ linux/amd64) program=linux-x86_64 ;;
 linux/arm64) program=linux-arm64 ;;
 *) die "Docker's engine is for $engine, and kits are for linux/amd64 or linux/arm64: see --platform" ;;
 esac
-packed="README.md stack"
-for script in common up down check dashboard store report; do
-	packed="$packed scripts/$script.sh"
-done
+packed="README.md stack scripts :!scripts/kit.sh :!scripts/dist.sh :!scripts/grade.sh :!scripts/test.sh"
 # shellcheck disable=SC2086 # the names are words, here and below
 git -C "$root" status --porcelain --ignored --untracked-files=all -- $packed src 'Cargo.*' | while read -r state path; do
 	case $state,$path in
