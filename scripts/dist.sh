@@ -39,8 +39,12 @@ esac
 cd "$root"
 
 clean_up() {
-	[ -z "$exporter" ] || kill "$exporter" 2>/dev/null || true
-	[ -z "$folder" ] || rm -rf "$folder"
+	# The shell would report that the program was terminated.
+	[ -z "$exporter" ] || { kill "$exporter" && wait "$exporter"; } 2>/dev/null || true
+	exporter=
+	# Wine's server ends some seconds after the program, and writes until then.
+	while [ -n "$folder" ] && ! rm -rf "$folder" 2>/dev/null; do sleep 1; done
+	folder=
 }
 trap clean_up EXIT
 trap 'exit 1' INT TERM HUP
@@ -68,17 +72,27 @@ build() {
 	fi
 	has_target "$target" || die "Rust has no target $target yet: run rustup target add $target"
 	variable=CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER
-	env RUSTFLAGS="$flags" ${linker:+"$variable=$linker"} cargo build --quiet --release --locked --target "$target"
+	# Windows' import libraries can't be made in a folder whose path has blanks: the link to it has none.
+	folder=$(mktemp -d)
+	ln -s "$root/target" "$folder/target"
+	env RUSTFLAGS="$flags" CARGO_TARGET_DIR="$folder/target" ${linker:+"$variable=$linker"} cargo build --quiet --release --locked --target "$target"
+	clean_up
 	built=target/$target/release/$built
 	bytes=$(wc -c <"$built" | tr -d ' ')
 	[ "$bytes" -le $max_bytes ] || die "$built has $bytes bytes, more than $max_bytes"
 }
 
-# try COMMAND...: starts the program with that command, scrapes it, and sees that it is static.
+# try [EMULATOR]: starts the program, scrapes it, and sees that it is static. In a folder of its own, as wine can't
+# read each path.
 try() {
 	folder=$(mktemp -d)
+	cp "$built" "$folder/"
 	: >"$folder/stdout"
-	WINEPREFIX="$root/target/wine" WINEDEBUG=-all "$@" --listen 127.0.0.1:0 >"$folder/stdout" 2>"$folder/stderr" &
+	(
+		cd "$folder"
+		export WINEPREFIX="$folder/wine" WINEDEBUG=-all
+		exec "$@" "./${built##*/}" --listen 127.0.0.1:0 >stdout 2>stderr
+	) &
 	exporter=$!
 	tries=0
 	# Wine makes its folders at its first start, which takes up to a minute.
@@ -92,15 +106,11 @@ try() {
 	done
 	get "$url" | grep -q '^model_result ' || die "$built doesn't answer a scrape at $url"
 	# Qemu and wine have libraries of their own. They start a Linux program only if it is static.
-	[ $# -gt 1 ] || ! grep -q '\.so' "/proc/$exporter/maps" || die "$built is not static: it uses libraries of this machine"
-	kill $exporter
-	# The shell would report that the program was terminated.
-	{ wait $exporter || true; } 2>/dev/null
-	exporter=
-	rm -rf "$folder"
+	[ $# -gt 0 ] || ! grep -q '\.so' "/proc/$exporter/maps" || die "$built is not static: it uses libraries of this machine"
+	clean_up
 }
 
-mkdir -p "$dist"
+mkdir -p "$dist" || die "cannot write $dist"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 for platform in "$@"; do
 	build "$platform"
@@ -112,7 +122,7 @@ for platform in "$@"; do
 	windows-*) emulator=wine ;;
 	esac
 	if [ -z "$emulator" ] || command -v $emulator >/dev/null; then
-		try $emulator "$built"
+		try $emulator
 		verdict="started and scraped${emulator:+ with $emulator}"
 	else
 		verdict="built, not run: there is no $emulator"
