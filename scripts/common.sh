@@ -43,12 +43,12 @@ readiness() {
 	printf '%s%s\n' "$(url "$1")" "$(service_field 4 "$1")"
 }
 
-# services NAME...: the services that these services and profiles stand for, each once. Without a name: all that start
-# by default; in a kit, those of them that the kit holds.
+# services NAME...: the services that these names of services and profiles mean, each once. Without a name: all that
+# start by default; in a kit, those of them that the kit holds.
 services() {
 	for name in "$@"; do
 		[ -n "$(service_field 1 "$name")" ] ||
-			usage_error "there is no service '$name': there are $(printf '%s\n' "$table" | cut -d ' ' -f 1 | paste -s -d ' ' -)"
+			usage_error "unknown service '$name': choose from $(printf '%s\n' "$table" | cut -d ' ' -f 1 | paste -s -d ' ' -)"
 	done
 	# shellcheck disable=SC2046 # words
 	[ $# -gt 0 ] || ! in_kit || set -- $(service_field 1 | grep -xF "$(cut -d ' ' -f 1 "$root/images/list")")
@@ -75,7 +75,7 @@ print_help() {
 	sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
 }
 
-# take_no_argument ARGUMENT...: for a script that has none but -h.
+# take_no_argument ARGUMENT...: for a script that accepts only -h.
 take_no_argument() {
 	case ${1-} in
 	-h | --help) print_help && exit ;;
@@ -105,7 +105,7 @@ as_admin() {
 	printf 'user = "admin:%s"\n' "$1" | (shift && request --max-time 10 -K - "$@")
 }
 
-# query URL EXPRESSION: the value that the Prometheus at the URL answers; nothing if it has none.
+# query URL EXPRESSION: the value that the Prometheus at the URL answers, if any.
 query() {
 	get --get --data-urlencode "query=$2" "$1/api/v1/query" 2>/dev/null | one_value
 }
@@ -115,8 +115,8 @@ one_value() {
 	sed -n 's/.*"value":\[[^,]*,"\([^"]*\)"\].*/\1/p'
 }
 
-# metric URL NAME [least]: on that program's page, the sum of the metric's samples, or the least of them; nothing if
-# there are none.
+# metric URL NAME [least]: on that program's page, the sum of the metric's samples, or the least of them; empty
+# without samples.
 metric() {
 	get "$1/metrics" 2>/dev/null | awk -v name="$2" -v least="${3-}" '
 		{ split($0, part, /[{ ]/) }
@@ -200,7 +200,7 @@ store_port() {
 # read_password: sets $password from stack/.env. Dies if the file has no password, or one that Compose reads
 # differently: with quotes, dollars, blanks, a comment or CRLF.
 read_password() {
-	[ -e "$env_file" ] || die "there is no $env_file: scripts/up.sh makes it"
+	[ -e "$env_file" ] || die "$env_file is missing: run scripts/up.sh, which makes it"
 	[ -f "$env_file" ] || die "$env_file is not a file: remove it, then run scripts/up.sh, which makes one"
 	[ -r "$env_file" ] ||
 		die "you may not read $env_file, as another user made it (sudo scripts/up.sh?): run sudo chown $(id -un) '$env_file'"
@@ -235,8 +235,8 @@ compose_containers() (
 		done
 )
 
-# container SERVICE: its container in the stack of the folder $stack; nothing if there is none. It looks for the image,
-# as your own stack may call the service otherwise, and prefers a container that runs.
+# container SERVICE: its container in the stack of the folder $stack, if any. It looks for the image, as the service may
+# have another name in your own stack, and prefers a container that runs.
 container() (
 	name=$(image "$1")
 	compose_containers | awk -F '\t' -v name="${name%:*}" -v folder="$root/$stack" '
@@ -250,7 +250,7 @@ setting() {
 }
 
 # config_errors SERVICE: the errors that its own tool, in its container, finds in its configuration, or why the tool
-# can't run; fails if there are none. A path in the container becomes the file's in the lab's folder.
+# can't run; fails without errors. A path in the container becomes the file's in the lab's folder.
 config_errors() (
 	id=$(container "$1")
 	case $1 in

@@ -22,7 +22,7 @@ if [ "${1-}" = --volumes ] && [ ! -f "$env_file" ]; then
 	# All copies of the lab have the same volumes; the copy that made them has a password.
 	volumes=$(docker volume ls -q --filter "label=com.docker.compose.project=$project" | paste -s -d ' ' -)
 	[ -z "$volumes" ] ||
-		die "the data may be another copy's, as there is no file $env_file: run this in the folder whose up.sh made the" \
+		die "the data may be another copy's, as $env_file is missing: run this in the folder whose up.sh made the" \
 			"data, or, if that folder is gone, docker volume rm $volumes"
 fi
 

@@ -92,7 +92,7 @@ load_images() {
 		# Engines number images in two ways; the layers are the same in both.
 		elif [ "${here% *}" != "$(manifest_field "$service" 3)" ] &&
 			[ "${here#* }" != "$(manifest_field "$service" 6)" ]; then
-			echo "the engine has another $image than the kit: it stays as it is"
+			echo "another $image is here than the kit's: it stays as it is"
 		fi
 	done
 	[ -n "$missing" ] || return 0
@@ -107,7 +107,7 @@ load_images() {
 	# Docker Desktop's engine has a disk of its own, which df can't see.
 	free=$(df -Pk "$engine_folder" 2>/dev/null | awk 'NR == 2 { printf "%.0f", $4 * 1.024 / 1000 }')
 	[ "${free:-$needed}" -ge "$needed" ] ||
-		die "too little disk: the images need $needed MB, and $engine_folder, where Docker keeps them, has $free MB free:" \
+		die "too little disk: the images need $needed MB, and Docker's folder $engine_folder has $free MB left:" \
 			"delete some files (docker system df shows how much Docker uses)"
 	for service in $missing; do
 		image=$(manifest_field "$service" 2)

@@ -69,7 +69,7 @@ make_password() {
 	fi
 }
 
-# state SERVICE: running, or ended, if only to be restarted again and again; nothing if it has no container.
+# state SERVICE: running, or ended, if only to be restarted again and again; nothing without a container.
 state() {
 	docker inspect -f '{{if or (ne .State.Status "running") .RestartCount}}ended{{else}}running{{end}}' \
 		"$(compose ps -aq "$1" 2>/dev/null)" 2>/dev/null
@@ -88,7 +88,7 @@ answers_inside() (
 '
 	# shellcheck disable=SC2046
 	set -- "$1" $(docker inspect -f '{{with .Config.Healthcheck}}{{range .Test}}{{println .}}{{end}}{{end}}' "$id")
-	# The exporter's image has no program for a check, so it counts if it runs. Fluent Bit has none, either.
+	# The images of the exporter and Fluent Bit can't run a check; the exporter answers as soon as it runs.
 	if [ $# -le 2 ]; then
 		[ "$1" = exporter ]
 		return

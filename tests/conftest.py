@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -87,15 +88,14 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Sorts the files. In files whose tests build on each other, -k also selects the tests before the selected ones."""
     place = {f"test_{name}": number for number, name in enumerate(ORDER.split())}
     items.sort(key=lambda item: place.get(item.path.stem, place["test_..."]))
     everything = list(items)
     yield
-    last = {item.path: everything.index(item) for item in items}
-    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()}
-    chosen = set(items)
+    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()} if config.option.keyword else ()
+    last, chosen = {item.path: everything.index(item) for item in items}, set(items)
     items[:] = [
         item for number, item in enumerate(everything)
         if item in chosen or item.path.stem in in_order and number < last.get(item.path, -1)
@@ -120,28 +120,25 @@ def has_engine():
 
 def inventory():
     """A line for each password file, container, volume and network, of properties that don't change by use."""
-    found = [f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*") if file.is_file()]
-    if not has_engine():
-        return set(found)
+    found = {f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*") if file.is_file()}
     # A container that removes itself may end at any time.
     forms = {
         "container": "{{if not .HostConfig.AutoRemove}}container {{.Id}} {{.Name}} {{json .Config.Labels}}{{end}}",
         "network": "network {{.Id}} {{.Name}} {{json .Labels}}",
-        "volume": "volume {{.Name}} {{.Mountpoint}} {{json .Labels}}",
+        "volume": "volume {{.Mountpoint}} {{.Name}} {{json .Labels}}",
     }
-    for kind, form in forms.items():
+    for kind, form in forms.items() if has_engine() else ():
         names = docker(kind, "ls", "-q", *(["-a"] if kind == "container" else [])).split()
+        # Docker names the volumes that belong to one container, and removes them with it.
+        names = [name for name in names if not re.fullmatch("[0-9a-f]{64}", name)]
         # Another run may have removed some of them by now.
-        found += docker(kind, "inspect", "-f", form, *names, code=None).splitlines() if names else []
-    return {line + created(line) for line in found if line.startswith(tuple(forms) + (".env",))}
-
-
-def created(line):
-    """For a volume, when its folder was made, if this user may see it: a volume that was replaced has lost its data."""
-    kind, _, folder, *_ = f"{line} . .".split()
-    if kind != "volume" or not os.access(folder, os.R_OK):
-        return ""
-    return " " + subprocess.run(["stat", "-c", "%W", folder], capture_output=True, text=True).stdout.strip()
+        lines = docker(kind, "inspect", "-f", form, *names, code=None).splitlines() if names else []
+        for line in lines:
+            # A volume that was replaced has lost its data: its folder is newer, if this user may see that.
+            if line.startswith(kind):
+                stat = subprocess.run(["stat", "-c", "%W", line.split()[1]], capture_output=True, text=True)
+                found.add(line + stat.stdout)
+    return found
 
 
 def pytest_sessionstart(session):
@@ -152,30 +149,21 @@ def pytest_sessionstart(session):
         signal.signal(ending, signal.default_int_handler)
     for left in ROOT.glob("target/modelmock-test-*"):
         # A run that was killed couldn't clean up.
-        if not is_running(int(left.name.rpartition("-")[2])):
+        if subprocess.run(["kill", "-0", left.name.rpartition("-")[2]], capture_output=True).returncode:
             clean_up(left.name)
     session.config.stash[before] = inventory()
     WORK.mkdir(parents=True)
     WORK.chmod(0o755)
 
 
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
-
-
 def clean_up(name):
     """Ends and removes everything that has the run's name."""
-    for sign, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 2)):
-        deadline = time.monotonic() + seconds
-        while (pids := processes_of(name)) and time.monotonic() < deadline:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, sign)
-            time.sleep(0.2)
+    end = time.monotonic() + 10
+    while (pids := processes_of(name)) and time.monotonic() < end:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
     if has_engine():
         remove(name)
     shutil.rmtree(ROOT / "target" / name, ignore_errors=True)
@@ -238,8 +226,7 @@ def pytest_unconfigure(config):
     stats = config.pluginmanager.get_plugin("terminalreporter").stats if not is_worker(config) else None
     if stats is None or before not in config.stash or config.option.collectonly:
         return
-    kinds = {"passed": ["passed"], "failed": ["failed", "error"], "skipped": ["skipped"]}
-    passed, failed, skipped = (
-        sum(len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in each) for each in kinds.values()
-    )
-    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    kinds = ("passed", "failed", "skipped")
+    count = {kind: len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in kinds}
+    count["failed"] += len(stats.get("error", []))
+    print(", ".join(f"{number} {kind}" for kind, number in count.items()), flush=True)

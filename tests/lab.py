@@ -246,6 +246,8 @@ class Lab:
     """A copy of the lab, with ports and a Compose project of its own, and a model on its port 5000."""
 
     def __init__(self, name, folder="the lab ü", own_ports=True):
+        # The same tests may run on another engine, too.
+        name = f"{Engine.joined.name}-{name}" if Engine.joined else name
         self.project = f"{RUN}-{name}"
         self.work = WORK / name
         self.root = self.work / folder
@@ -293,7 +295,8 @@ class Lab:
 
     def container(self, service, project=""):
         labels = [f"project={self.project}{project}", f"service={service}"]
-        return docker("ps", "-aq", *(word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")))
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        return docker("ps", "-aq", *filters)
 
     def ask(self, expression):
         """The value that the lab's Prometheus answers."""
@@ -371,7 +374,7 @@ class Engine:
         if rootless:
             needs("newuidmap", "uidmap")
         needs_docker()
-        self.folder, self.loaded = WORK / f"engine-{name}", set()
+        self.name, self.folder, self.loaded = name, WORK / f"engine-{name}", set()
         data, etc = self.folder / "data", self.folder / "etc"
         data.mkdir(parents=True)
         etc.mkdir()

@@ -66,32 +66,27 @@ def test_two_sites_write_and_are_told_apart(lab):
     assert "what site-a writes arrives" in lab.run("check", "store")
     lab.run("store", "up")
     for name in ("store", "site-a", "site-b"):
-        id = lab.container(name, "-store")
-        assert " 127.0.0.1:" in run("ss", "-ltnpH") and docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", id) == "host"
-        # No volume without a name, which would stay after the container.
-        volumes = docker("inspect", "-f", '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}', id).split()
+        # A volume without a name would stay after its container.
+        form = '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'
+        volumes = docker("inspect", "-f", form, lab.container(name, "-store")).split()
         assert volumes == [f"{lab.project}-store_{name}-data"]
+    listening = [line.split()[3] for line in run("ss", "-ltnH").splitlines()]
+    for port in (19090, 19091, 19092):
+        here = [address for address in listening if address.endswith(f":{lab.ports[port]}")]
+        assert here == [f"127.0.0.1:{lab.ports[port]}"]
 
 
 def test_another_page_in_the_browser_cannot_read_it(lab):
     for url in (lab.store, *lab.sites.values()):
-        answer = run("curl", "-si", "-H", "Origin: http://example.org", f"{url.replace('localhost', '127.0.0.1')}/api/v1/labels")
+        answer = run("curl", "-qsi", "--noproxy", "*", "-H", "Origin: http://example.org", f"{url}/api/v1/labels")
         assert "200 OK" in answer and "Access-Control-Allow-Origin" not in answer
-
-
-def test_another_folders_store_keeps_its_data(lab):
-    other = lab.work / "other"
-    lab.copy(other)
-    said = run(other / "scripts/store.sh", "down", "--volumes", env=lab.env, code=1)
-    assert str(lab.stack / "store") in said
-    assert both_arrive(lab)
 
 
 def test_samples_wait_while_the_store_is_down(lab, record_property):
     begun = now()
     docker("kill", lab.container("store", "-store"))
     said = until(40, "check.sh says so", lambda: failing(lab, "a", "b"))
-    assert "nothing is lost while site-a runs" in said
+    assert "see remote_write in its log" in said
     until(30, "site b alerts without its store", lambda: site_b_alerts(lab))
     docker("start", lab.container("store", "-store"))
     time.sleep(3)
@@ -115,27 +110,29 @@ def test_three_students_write_to_it(lab, model, tmp_path):
     assert block.count('"17"') == 1 and block.count("192.168.1.10") == 1
     extra = re.search(r"^ *- (--web.listen-address=192\S+)", page, re.M)[0]
     port = free_ports(1)[0]
-    # The teacher's address is another one of this machine here.
-    edit(lab.stack / "store/compose.yaml", f"^( *- --web.listen-address=127.0.0.1:{lab.ports[19090]})$",
-         rf"\1\n{extra.rsplit('=', 1)[0]}=127.0.0.2:{port}")
+    # Here the teacher's address is another one of this machine.
+    own = f"( *- --web.listen-address=127.0.0.1:{lab.ports[19090]})"
+    edit(lab.stack / "store/compose.yaml", f"^{own}$", rf"\1\n{extra.rsplit('=', 1)[0]}=127.0.0.2:{port}")
     lab.run("store", "up")
-    for number in ("1", "2", "3"):
-        target = model("--value", f"0.{number}").port
+    names = [f"{RUN}-student-{number}" for number in "123"]
+    for number, name in zip("123", names):
         folder = tmp_path / number
         run("cp", "-r", lab.stack / "prometheus", folder)
         run("chmod", "-R", "a+rX", folder)
         with (folder / "prometheus.yml").open("a") as file:
             file.write(re.sub(r"http://[\d.:]+", f"http://127.0.0.2:{port}", block).replace('"17"', f'"{number}"'))
+        target = model("--value", f"0.{number}").port
         edit(folder / "prometheus.yml", f"localhost:{lab.ports[5000]}", f"localhost:{target}")
-        docker("run", "-d", "--rm", "--label", LABEL, "--name", f"{RUN}-student-{number}", "--network", "host",
-               "-v", f"{folder}:/etc/prometheus:ro", image("prom/prometheus"), "--config.file=/etc/prometheus/prometheus.yml",
-               "--storage.tsdb.path=/prometheus", f"--web.listen-address=127.0.0.1:{free_ports(1)[0]}")
+        flags = ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
+        flags += [f"--web.listen-address=127.0.0.1:{free_ports(1)[0]}"]
+        docker("run", "-d", "--rm", "--label", LABEL, "--name", name, "--network", "host",
+               "-v", f"{folder}:/etc/prometheus:ro", image("prom/prometheus"), *flags)
     expected = {("1", "0.1"), ("2", "0.2"), ("3", "0.3")}
     until(40, "three students", lambda: {
         (labels["student"], result) for labels, result in vector(lab.store, 'model_result{student!=""}')
     } == expected)
     assert {labels["__name__"] for labels, _ in vector(lab.store, '{student!="",__name__!~"model_.*"}')} == {"up"}
-    docker("rm", "-f", "-v", *(f"{RUN}-student-{number}" for number in "123"))
+    docker("rm", "-f", "-v", *names)
 
 
 def test_grafana_has_it_as_a_data_source_while_it_runs(lab):
