@@ -14,6 +14,10 @@ typed=${GRAFANA_PASSWORD-}
 . "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
 # shellcheck source=scripts/dashboard.sh
 . "$root/scripts/dashboard.sh"
+# shellcheck source=scripts/alerting.sh
+. "$root/scripts/alerting.sh"
+# shellcheck source=scripts/extensions.sh
+. "$root/scripts/extensions.sh"
 exporter=$(url exporter)
 prometheus=$(url prometheus)
 alertmanager=$(url alertmanager)
@@ -68,9 +72,9 @@ values() {
 	grep -E "^$(printf '%s\n' "$1" | sed 's/N/[0-9]+/g')$tab" | cut -f 2-
 }
 
-# inspect FORMAT: of the container $id.
+# inspect FORMAT: of the container $container.
 inspect() {
-	docker inspect -f "$1" "$id" 2>/dev/null
+	docker inspect -f "$1" "$container" 2>/dev/null
 }
 
 # check_file: checks that Compose accepts the student's file, and sets $images to the images that it names.
@@ -86,42 +90,54 @@ check_file() {
 	esac
 }
 
-# check_ready SERVICE [WORD]: checks that it is ready, in a container of this stack, and sets $id to the container.
+# check_ready SERVICE [WORD]: checks that it is ready, in a container of this stack, and sets $container to the container.
 check_ready() {
 	criterion="$(service_field 6 "$1") is ${2-ready}"
 	[ -z "$docker_error" ] || report FAIL "$criterion" "$docker_error" "make Docker work, then $start" || return
-	id=$(container "$1")
+	container=$(container "$1")
 	image=$(image "$1")
-	if [ -z "$id" ] && [ $stack = my-stack ] && ! printf '%s\n' "$images" | grep -qF -- "${image%:*}"; then
+	if [ -z "$container" ] && [ $stack = my-stack ] && ! printf '%s\n' "$images" | grep -qF -- "${image%:*}"; then
 		report open "$criterion" "your stack has no service with the image $image yet" "sections 5.2 to 5.4"
 		return 1
 	fi
-	[ -n "$id" ] || report FAIL "$criterion" "$stack has no container of $image" "$start" || return
+	[ -n "$container" ] || report FAIL "$criterion" "$stack has no container of $image" "$start" || return
 	response=$(inspect '{{if ne .State.Status "running"}}{{.Name}} is {{.State.Status}} {{.State.Error}}{{end}}')
 	[ -z "$response" ] || report FAIL "$criterion" \
-		"${response#/}: $(docker logs --tail 1 "$id" 2>&1 | sed 's/.* msg=//')" "correct that, then $start" || return
+		"${response#/}: $(docker logs --tail 1 "$container" 2>&1 | sed 's/.* msg=//')" "correct that, then $start" || return
 	wait_for 30 "$criterion" get -o /dev/null "$(readiness "$1")" 2>/dev/null
-	require_http "$criterion" "$(readiness "$1")" "see ports: and network_mode: of the service, and docker logs $id" || return
+	require_http "$criterion" "$(readiness "$1")" "see ports: and network_mode: of the service, and docker logs $container" || return
 	service=$(inspect '{{index .Config.Labels "com.docker.compose.service"}}')
 	hash=$(inspect '{{index .Config.Labels "com.docker.compose.config-hash"}}')
-	if in_stack config -q 2>/dev/null && [ "$(in_stack config --hash "$service" 2>/dev/null)" != "$service $hash" ]; then
+	hashes=$(in_stack config --hash '*' 2>/dev/null)
+	if [ -n "$hashes" ] && ! printf '%s\n' "$hashes" | grep -qxF -- "$service $hash"; then
 		report FAIL "$criterion" "its container isn't what the Compose file of $stack says" "$start"
 	else
 		report ok "$criterion" "$(url "$1")"
 	fi
-	check_reach "$(service_field 3 "$1") $(service_field 5 "$1" | sed 's/-//')"
+	check_reach "$1"
 }
 
-# check_reach PORTS: checks that these ports of the container accept connections from this machine only.
+# check_reach SERVICE: checks that its ports accept connections from this machine only. In /proc/net/tcp, 0A is a port
+# that listens, and 0100007F is 127.0.0.1.
 check_reach() {
-	# In /proc/net/tcp 0A is a port that listens, and 0100007F is 127.0.0.1.
-	wide=$(for port in $1; do
-		{ docker port "$id" "$port" || docker exec "$id" cat /proc/net/tcp /proc/net/tcp6; } 2>/dev/null |
-			awk -v port="$port" -v hex="$(printf ':%04X$' "$port")" '
-				/^[^ ]+:[0-9]+$/ && !/^127/ || $4 == "0A" && $2 ~ hex && $2 !~ /0100007F:|^0+1000000:/ { print port }'
-	done | sort -un | paste -s -d ' ' -)
+	ports="$(service_field 3 "$1") $(service_field 5 "$1")"
+	# Several Alertmanagers use this one among themselves.
+	[ "$1" != alertmanager ] || inspect '{{.Args}}' | grep -q cluster.listen-address || ports="$ports 9094"
+	wide=$(if is_on_host_network; then
+		docker exec "$container" cat /proc/net/tcp /proc/net/tcp6
+	else
+		docker port "$container"
+	fi 2>/dev/null | awk -v ports="$ports" '
+		$2 == "->" && $3 !~ /^(127|\[::1)/ { sub(/.*:/, "", $3); print $3 }
+		$4 == "0A" && $2 !~ /0100007F:|^0+1000000:/ {
+			for (n = split(ports, port, " "); n > 0; n--) if ($2 ~ sprintf(":%04X$", port[n])) print port[n]
+		}' | sort -un | paste -s -d ' ' -)
 	[ -n "$wide" ] || { report ok "only your machine reaches it" "127.0.0.1" && return; }
 	report open "only your machine reaches it" "others do, too: $wide" "bind it to 127.0.0.1, as stack/compose.yaml does"
+}
+
+is_on_host_network() {
+	[ "$(inspect '{{.HostConfig.NetworkMode}}')" = host ]
 }
 
 # check_kept FOLDER SECTION: checks that the data in the folder outlives the container. A volume without a name, which
@@ -181,7 +197,7 @@ has_settled() {
 # accepts them. METRIC is the time when it read them.
 check_config() {
 	wait_for 8 "the files are read" has_settled
-	path=$(setting config.file "$id")
+	path=$(setting config.file "$container")
 	file=$(printf '%s\n' "$files" | awk -F '\t' -v path="$path" '$3 == path { print $2 }')
 	[ -n "$file" ] || report FAIL "$2" "$path isn't a file of yours" "mount it with volumes:, then $start" || return
 	problems=$({
@@ -194,12 +210,12 @@ check_config() {
 # file_problems SERVICE TIME: prints what is wrong with $files, which the service read at that time.
 file_problems() {
 	# With automatic reload, it isn't read again if only its time changed.
-	interval=$(setting config.auto-reload-interval "$id" | tr -dc 0-9)
+	interval=$(setting config.auto-reload-interval "$container" | tr -dc 0-9)
 	reload=$(($(date +%s) - ${interval:-999999999} - 1))
 	loaded=$(get "$prometheus/api/v1/rules" 2>/dev/null | json_values | values data/groups/N/file)
 	printf '%s\n' "$files" | while IFS=$tab read -r changed file inside; do
 		name=${file#"$root/"}
-		docker exec "$id" cat "$inside" 2>/dev/null | cmp -s - "$file" || echo "the container still has an older $name"
+		docker exec "$container" cat "$inside" 2>/dev/null | cmp -s - "$file" || echo "the container still has an older $name"
 		if grep -qE "^[{\"' ]*groups[\"']? *:" "$file"; then
 			printf '%s\n' "$loaded" | grep -qxF -- "$inside" || ! grep -qE "(alert|record)[\"']? *:" "$file" ||
 				echo "$name isn't among the files of rule_files: in ${path##*/}"
@@ -217,7 +233,7 @@ check_prometheus() {
 	check_ready prometheus || return
 	check_config prometheus "its configuration is a file of yours, and right" \
 		prometheus_config_last_reload_success_timestamp_seconds
-	check_kept "$(setting storage.tsdb.path "$id" | grep . || echo /prometheus)" 5.2
+	check_kept "$(setting storage.tsdb.path "$container" | grep . || echo /prometheus)" 5.2
 	check_targets
 	check_rules
 	check_writes Prometheus "$prometheus"
@@ -242,7 +258,8 @@ check_targets() {
 	*"gave HTTP response to HTTPS"*) todo="the model speaks HTTP: remove scheme: https, then $restart" ;;
 	*"no such host"*) todo="use localhost, and the host's network (section 5.2), then $start" ;;
 	*":${exporter##*:}/"*"connection refused"*)
-		todo="ask whose localhost that is (section 5.2), then $start"
+		todo="see targets: in its configuration, then $restart"
+		is_on_host_network || todo="ask whose localhost that is (section 5.2), then $start"
 		get -o /dev/null "$exporter/metrics" 2>/dev/null || todo=$start_model
 		;;
 	*) todo="see scrape_configs: in its configuration, and $prometheus/targets" ;;
@@ -261,90 +278,6 @@ check_targets() {
 		"$(query "$prometheus" 'count(timestamp(model_result) > time() - 15)' | sed 's/.*/scraped in the last 15 s/')" \
 		"no value of the last 15 s" "$todo"
 }
-
-check_rules() {
-	criterion="the alerting rules are loaded"
-	load_rule
-	if [ $stack = my-stack ] && [ -z "$(printf '%s\n' "$rules" | values data/groups/N/name)" ]; then
-		report open "$criterion" "there are none yet" "section 5.4"
-		return
-	fi
-	error=$(printf '%s\n' "$rules" | values data/groups/N/rules/N/lastError | grep . | head -n 1)
-	report_value "$criterion" "$([ -n "$error" ] || echo "${rule:+$alert: $rule}")" \
-		"${error:-none is about model_result}" "see rule_files: in its configuration, and $prometheus/rules"
-
-	# On a network of containers, an Alertmanager has the name of its service.
-	response=$(get "$prometheus/api/v1/alertmanagers" 2>/dev/null | json_values | values data/activeAlertmanagers/N/url)
-	names="localhost|127[.]0[.]0[.]1|[[]::1[]]"
-	if [ "$(inspect '{{.HostConfig.NetworkMode}}')" != host ]; then
-		names=$(id=$(container alertmanager) && inspect '{{index .Config.Labels "com.docker.compose.service"}}')
-	fi
-	report_value "Prometheus knows its Alertmanager" \
-		"$(printf '%s\n' "$response" | grep -E "^http://($names):${alertmanager##*:}/" | head -n 1)" \
-		"${response:-none is active}${response:+ isn't yours}" "see alerting: in its configuration, then $restart"
-}
-
-# check_writes WHO URL: checks that the samples which that Prometheus writes to a store, if it does, arrive. It writes
-# again what failed, so those only wait; what the store refuses is lost.
-check_writes() {
-	total=$(metric "$2" prometheus_remote_storage_samples_total)
-	[ -n "$total" ] || return
-	lost=$(metric "$2" prometheus_remote_storage_samples_failed_total)
-	# Until the first sample is sent, its time is 0.
-	behind=$(for name in process_start_time_seconds prometheus_remote_storage_queue_highest_sent_timestamp_seconds \
-		prometheus_remote_storage_queue_highest_timestamp_seconds; do metric "$2" "$name" least; done |
-		awk '{ at[NR] = $1 } END { sent = at[1] > at[2] ? at[1] : at[2]; printf "%d", at[3] > sent ? at[3] - sent : 0 }')
-	if [ "$lost" != 0 ] || [ "$behind" -gt 15 ]; then
-		report FAIL "what $1 writes arrives" "$lost samples were refused and are lost, the last one that arrived is $behind s old" \
-			"see remote_write in its log, and whether the store runs and has room"
-	else
-		report ok "what $1 writes arrives" "$total samples, $behind s behind"
-	fi
-}
-
-check_store() {
-	for name in store site-a site-b; do
-		address=http://localhost:$(store_port $name)
-		require_http "$name is ready" "$address/-/ready" "scripts/store.sh up" || continue
-		report ok "$name is ready" "$address"
-		[ $name = store ] || check_writes "$name" "$address"
-	done
-}
-
-# load_notifications: sets $sent to the notifications since Alertmanager started, $lost to those that failed, $tries to
-# the requests that failed, and $reason to why, if one is lost or waits to be sent again.
-load_notifications() {
-	sent=$(metric "$alertmanager" alertmanager_notifications_total)
-	lost=$(metric "$alertmanager" alertmanager_notifications_failed_total)
-	tries=$(metric "$alertmanager" alertmanager_notification_requests_failed_total)
-	reason=
-	# A notification that arrived had one request that didn't fail.
-	done=$(($(metric "$alertmanager" alertmanager_notification_requests_total) - tries))
-	if [ "$lost" != 0 ] || [ "$tries" != 0 ] && [ "$done" -lt "$sent" ]; then
-		reason=$(docker logs --tail 1000 "$(container alertmanager)" 2>&1 | sed -n '/otif/s/.* err="\{0,1\}//p' | tail -n 1)
-		reason=${reason:-see docker logs}
-	fi
-}
-
-check_alertmanager() {
-	check_ready alertmanager || return
-	# Several Alertmanagers use port 9094 among themselves.
-	check_config alertmanager "Alertmanager's configuration is right" \
-		alertmanager_config_last_reload_success_timestamp_seconds
-
-	criterion="no notification failed"
-	load_notifications
-	if [ -n "$reason" ]; then
-		report FAIL "$criterion" "of $sent since Alertmanager started, $lost failed, and $tries requests: $reason" \
-			"correct that; then docker restart $id counts from 0"
-	elif [ "$sent" = 0 ]; then
-		report open "$criterion" "none was sent yet" "scripts/check.sh --alert"
-	else
-		report ok "$criterion" "$sent sent"
-	fi
-}
-
-check_mailpit() { check_ready mailpit; }
 
 # ask_password: sets $typed to the password as it is typed, unseen. Whatever happens, the terminal gets its settings
 # back; Ctrl+Z is off until then.
@@ -397,7 +330,6 @@ check_grafana() {
 	slow=$(printf '%s\n' "$sources" | awk -F '\t' '$2 != "5s" { print $3 ": " ($2 == "" ? "15s, the default" : $2); exit }')
 	report_value "its scrape interval is 5s" "$([ -n "$slow" ] || echo "as Prometheus scrapes")" "$slow" \
 		"Connections > Data sources at $grafana > Interval behaviour > Scrape interval: 5s, then Save & test"
-	check_dashboards
 }
 
 # load_sources: sets $sources to the data sources that answer model_result, a line each: UID, interval and name.
@@ -413,171 +345,35 @@ load_sources() {
 		done)
 }
 
-# load_rule: sets $rules to what Prometheus says of its alerting rules, and of the first on model_result that ends with
-# > and a figure, or otherwise the first on model_result: $alert, $limit, $alerts and $rule, which are its name, the
-# figure, the path of its alerts in $rules, and its query.
-load_rule() {
-	rules=$(get "$prometheus/api/v1/rules?type=alert" 2>/dev/null | json_values)
-	found=$(printf '%s\n' "$rules" | awk -F '\t' '
-		$1 ~ /^data.groups.[0-9]+.rules.[0-9]+.name$/ { name = $2 }
-		$1 ~ /^data.groups.[0-9]+.rules.[0-9]+.query$/ && $2 ~ /(^|[^A-Za-z0-9_:])model_result([^A-Za-z0-9_:]|$)/ {
-			limit = match($2, />=? [0-9.]+$/) ? substr($2, RSTART + 1) : ""
-			sub(/^=? /, "", limit)
-			print limit == "", name "\t" limit "\t" substr($1, 1, length($1) - 5) "alerts\t" $2
-		}' | sort -s -k 1,1 | head -n 1 | sed 's/^[01] //')
-	alert=$(printf '%s\n' "$found" | cut -f 1)
-	limit=$(printf '%s\n' "$found" | cut -f 2)
-	alerts=$(printf '%s\n' "$found" | cut -f 3)
-	rule=$(printf '%s\n' "$found" | cut -f 4)
-}
-
-# check_dashboards [own]: judges the best dashboard; with own, the best of those that didn't come with the lab.
-check_dashboards() {
-	criterion="a dashboard ${1:+of your own }meets the four requirements"
+# check_own: judges the best dashboard of those that didn't come with the lab.
+check_own() {
+	criterion="a dashboard of your own meets the four requirements"
+	require_http "$criterion" "$(readiness grafana)" "$start" || return
+	log_in "$criterion" || return
+	load_sources
 	load_rule
+	limit=${limit:-0.9}
 	uids=$(printf '%s\n' "$sources" | cut -f 1 | paste -s -d ' ' -)
-	from_lab=$([ -z "${1-}" ] || json_values <"$root/stack/grafana/dashboards/model.json" | values panels/0/description)
+	from_lab=$(json_values <"$root/stack/grafana/dashboards/model.json" | values panels/0/description)
 	best=$(as_admin "$password" "$grafana/api/search?type=dash-db&limit=5000" | json_values | values N/uid |
-		while IFS= read -r uid; do
+		while read -r uid; do
 			dashboard=$(as_admin "$password" "$grafana/api/dashboards/uid/$uid")
-			[ -n "${1-}" ] && printf '%s\n' "$dashboard" | json_values | grep -qx "meta/provisioned${tab}true" && continue
-			printf '%s\t%s\n' "$(printf '%s\n' "$dashboard" | judge_dashboard "${limit:-0.9}" "$uids" "$from_lab")" "$grafana/d/$uid"
+			printf '%s\n' "$dashboard" | json_values | grep -qx "meta/provisioned${tab}true" ||
+				printf '%s\t%s\n' "$(printf '%s\n' "$dashboard" | judge_dashboard "$limit" "$uids" "$from_lab")" "$grafana/d/$uid"
 		done | sort -n | head -n 1)
 	reasons=$(printf '%s\n' "$best" | cut -f 2)
 	shown=$(printf '%s\n' "$best" | cut -f 3)
 	address=${best##*"$tab"}
-	# A label may select no series; if a dollar sign is in it, Grafana puts a value there.
 	case $best in
-	0"$tab"*[$]*) ;;
-	0"$tab"*) [ -n "$(query "$prometheus" "count($shown)")" ] || best=100 reasons="$shown has no value" ;;
-	esac
-	case ${best%%"$tab"*} in
 	'') report FAIL "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 5.3" ;;
-	0) report ok "$criterion" "$address" ;;
-	? | ??) report open "$criterion" "it can't be judged: $reasons" \
-		"look at $address: model_result as a graph from 0 to 1, 15 minutes, every 5 s, a red line at ${limit:-0.9}" ;;
+	# A label may select no series; Grafana replaces a variable, which begins with a dollar sign.
+	0"$tab"*[$]*) report ok "$criterion" "$address" ;;
+	0"$tab"*) report_value "$criterion" "$(query "$prometheus" "count($shown)" | sed "s|.*|$address|")" \
+		"$shown has no value" "scripts/check.sh prometheus; otherwise Edit at $address, then Save dashboard" ;;
+	?"$tab"*) report open "$criterion" "it can't be judged: $reasons" \
+		"look at $address: model_result as a graph from 0 to 1, 15 minutes, every 5 s, a red line at $limit" ;;
 	*) report FAIL "$criterion" "$reasons" "Edit at $address, then Save dashboard" ;;
 	esac
-}
-
-check_own() {
-	criterion="a dashboard of your own meets the four requirements"
-	require_http "$criterion" "$(readiness grafana)" "$start" || return
-	log_in "$criterion" && load_sources && check_dashboards own
-}
-
-# logged_results RANGE [TIME]: how many results of this model Loki got in that range before the time.
-logged_results() {
-	lines="{job=\"model_mock\", instance=\"${exporter#http://}\"} |= \"model_result\" [$1]"
-	get --get --data-urlencode "query=sum(count_over_time($lines))" --data-urlencode "time=${2-}" \
-		"$(url loki)/loki/api/v1/query" 2>/dev/null | one_value
-}
-
-# log_matches_metric: whether Loki has each result of the model, by the times of the lines; sets $logged and $drawn.
-log_matches_metric() {
-	latest=$(metric "$exporter" model_last_refresh_timestamp_seconds)
-	drawn=$(metric "$exporter" model_refreshes_total)
-	logged=$(logged_results "$(awk "BEGIN { printf \"%d\", ($latest - $started) * 1000 + 2 }")ms" "$latest")
-	[ "$logged" = "$drawn" ]
-}
-
-check_logging() {
-	check_ready loki && check_ready fluent-bit || return
-
-	todo="start the model as $(logged_command). If it runs that way, see docker compose -f stack/compose.yaml logs fluent-bit"
-	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $todo"
-	criterion="the model's lines arrive"
-	require_http "$criterion" "$exporter/metrics" "$todo" || return
-	report_value "$criterion" "$(logged_results 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" || return
-
-	started=$(metric "$exporter" process_start_time_seconds)
-	report_value "the log and the metric count the same" \
-		"$(wait_for 5 "the newest line arrives" log_matches_metric && echo "$drawn results since the model started")" \
-		"${logged:-0} in the log, $drawn in the metric" "a second model needs a file of its own, as stack/logs/localhost:5001.log. $todo"
-	criterion="the data source Loki answers"
-	log_in "$criterion" || return
-	response=$(as_admin "$password" --get --data-urlencode 'query=vector(1)' "$grafana/api/datasources/proxy/uid/loki/loki/api/v1/query" 2>&1)
-	report_value "$criterion" "$(printf '%s\n' "$response" | one_value | sed 's/.*/through Grafana/')" "$response" "scripts/up.sh grafana"
-}
-
-# of_model FIELD: of series or alerts, in lines N/path<tab>value, the field of the first one of this model. A series
-# without the label instance, such as max(model_result), counts as well.
-of_model() {
-	awk -F '\t' -v instance="$instance" -v field="$1" '
-		{ n = $1; sub(/\/.*/, "", n); sub(/^[0-9]+\//, "", $1) }
-		$1 ~ /^(metric|labels).instance$/ && $2 != instance { is_other[n] = 1 }
-		$1 == field { value[n] = $2 }
-		END { for (n in value) if (!(n in is_other)) { print value[n]; exit } }'
-}
-
-# is_high: whether the rule's query has an answer for this model; sets $result.
-is_high() {
-	response=$(metric "$exporter" model_result)
-	[ -n "$response" ] || abort_reason="the model doesn't answer"
-	[ "$waited" -lt 15 ] || [ -n "$(query "$prometheus" "count(${rule%[<>]*})")" ] ||
-		abort_reason="the rule's ${rule%[<>]*}has no value"
-	result=$(get --get --data-urlencode "query=$rule" "$prometheus/api/v1/query" 2>/dev/null | json_values |
-		sed -n 's|^data/result/||p' | of_model value/1)
-	[ -n "$result" ]
-}
-
-# fires: whether the alert of the model does; sets $found to the rule's alerts, and $active to when it began.
-fires() {
-	found=$(get "$prometheus/api/v1/rules?type=alert" 2>/dev/null | json_values | sed -n "s|^$alerts/||p")
-	response=$(printf '%s\n' "$found" | of_model state)
-	active=$(printf '%s\n' "$found" | of_model activeAt | cut -c 1-19)
-	[ "$response" = firing ]
-}
-
-# has_mail: whether a mail since then names the alert and the model, $named, and doesn't tell of its end.
-has_mail() {
-	known=$(get --get --data-urlencode "filter=alertname=\"$alert\"" "$alertmanager/api/v2/alerts" 2>/dev/null | json_values)
-	silence=$(printf '%s\n' "$known" | of_model status/silencedBy/0)
-	since=$(printf '%s\n' "$known" | of_model startsAt | cut -c 1-19)
-	if [ -n "$silence" ]; then
-		abort_reason="the alert is silenced, expire the silence: $alertmanager/#/silences/$silence > Expire > Confirm"
-	elif [ "$(printf '%s\n' "$known" | of_model status/state)" = suppressed ]; then
-		abort_reason="the alert is inhibited or muted, see inhibit_rules: in its configuration"
-	elif [ -n "$since" ] && expr "$since" '<' "$active" >/dev/null; then
-		abort_reason="Alertmanager knows this alert since ${since#*T} UTC, and mailed it then"
-	fi
-	get "$mailpit/api/v1/messages?limit=500" 2>/dev/null | json_values | awk -F '[/\t]' -v alert="$alert" -v named="$named" '
-		$3 ~ /^(Subject|Snippet)$/ { text[$2] = text[$2] " " $0 }
-		$3 == "Created" && substr($4, 1, 19) >= since { is_new[$2] = 1 }
-		END { for (n in is_new) if (index(text[n], alert) && index(text[n], named) && text[n] !~ /RESOLVED/) found = 1
-			exit !found }' since="$active"
-}
-
-check_alert() {
-	require_http "a result is high" "$exporter/metrics" "$start_model" || return
-	for service in prometheus alertmanager mailpit; do
-		require_http "$(service_field 6 $service) is ready" "$(readiness $service)" "$start" || return
-	done
-	load_rule
-	report_value "the alerting rules are loaded" "${rule:+$alert: $rule}" "none is about model_result" "section 5.4" || return
-	criterion="a result passes ${limit:-the limit}"
-	wait_for 12 "Prometheus scrapes the model" has_scraped
-	# The label instance of the target that is the model here, however the target is written.
-	instance=$(printf '%s\n' "$targets" | awk -F '\t' -v port=":${exporter##*:}/" '
-		$1 ~ /labels.instance$/ { label = $2 }
-		$1 ~ /scrapeUrl$/ && index($2, port) && $2 ~ /\/(localhost|127[.]|\[::1|host[.]docker)/ { print label; exit }')
-	[ -n "$instance" ] || report FAIL "$criterion" "Prometheus doesn't scrape the model" "scripts/check.sh prometheus" || return
-
-	wait_for 600 "$criterion" is_high ||
-		report FAIL "$criterion" "${abort_reason:-none in $waited s, the last was $response}" \
-			"start the model: $(model_command --value 0.95); if it runs that way, see expr: of $alert" || return
-	report ok "$criterion" "$result after $waited s"
-	criterion="the alert fires"
-	wait_for 90 "$criterion" fires ||
-		report FAIL "$criterion" "not within $waited s${response:+, it is $response}" \
-			"keep the result high for longer than for: in the rule: $(model_command --value 0.95)" || return
-	report ok "$criterion" "$alert after $waited s more"
-	criterion="the mail arrives"
-	named=$(printf '%s\n' "$found" | of_model labels/instance)
-	wait_for 60 "$criterion" has_mail && report ok "$criterion" "at $mailpit after $waited s more" && return
-	load_notifications
-	report FAIL "$criterion" "${abort_reason:-not within $waited s}${reason:+; $reason}" \
-		"scripts/check.sh alertmanager; if it mailed this alert before, start the model with --value 0.5, wait for the mail RESOLVED, then let it fire again"
 }
 
 all_parts="exporter $(services)"
