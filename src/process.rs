@@ -66,7 +66,7 @@ impl Process {
         page.metric("process_cpu_seconds_total", "counter", "User and system CPU time used, in seconds.", cpu_seconds);
         page.metric("process_resident_memory_bytes", "gauge", "Memory in RAM, in bytes.", resident);
         page.metric("process_virtual_memory_bytes", "gauge", "Reserved address space, in bytes.", reserved);
-        page.metric("process_virtual_memory_max_bytes", "gauge", "Limit of address space, or 2^64.", max_space);
+        page.metric("process_virtual_memory_max_bytes", "gauge", "Limit of address space; 2^64: unlimited.", max_space);
         page.metric("process_open_fds", "gauge", "Open file descriptors.", open_fds);
         page.metric("process_max_fds", "gauge", "Limit of open file descriptors.", max_fds);
         page.metric("process_threads", "gauge", "Threads of the process.", field(&status, "Threads:")?);
@@ -89,5 +89,24 @@ fn field(text: &str, name: &str) -> Option<f64> {
     match rest.split_whitespace().next()? {
         "unlimited" => Some(u64::MAX as f64),
         number => number.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_from_the_start_of_a_line() {
+        let limits = "Limit  Soft Limit\nMax open files  1024  4096  files\nMax address space  unlimited  unlimited\n";
+        assert_eq!(field(limits, "Max open files"), Some(1024.0));
+        assert_eq!(field(limits, "Max address space"), Some(18_446_744_073_709_552_000.0));
+        assert_eq!(field(limits, "open files"), None);
+        assert_eq!(field(limits, "Limit"), None);
+    }
+
+    #[test]
+    fn only_linux_has_them() {
+        assert_eq!(Process::open().is_some(), cfg!(target_os = "linux"));
     }
 }
