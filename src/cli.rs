@@ -1,115 +1,145 @@
-//! The command line: which flags there are, what they allow, and what is said when they are wrong.
+//! The command line: its flags, the values that they accept, and the messages for the others.
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model;
+use crate::model::{self, DRIFT_TO};
 
-const HELP: &str = "\
-modelmock plays a model in production: it draws a result in [0, 1] at a fixed
-interval and serves it to Prometheus at /metrics as model_result.
+/// The program's name and version.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
-Usage: modelmock [FLAG...]
-
-  --listen ADDR:PORT  where to listen: an IP address and a port, port 0 for a
-                      free one, IPv6 as [::1]:5000   (default 127.0.0.1:5000)
-  --interval SECONDS  time between two results, fractions allowed, from 0.01
-                      to 86400                                   (default 5)
-  --seed N            the same seed gives the same results, run after run
-                      (a whole number from 0; default: from the system)
-  --value V           always this result, from 0 to 1: 0.95 fires the alert
-  --quiet             print no line for each result
-  -h, --help          print this and exit
-  -V, --version       print the version and exit
-
-Ctrl+C stops it.
-";
-
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+const DEFAULT_INTERVAL: f64 = 5.0;
+const INTERVAL: RangeInclusive<f64> = 0.01..=86_400.0;
+const DRIFT: RangeInclusive<f64> = 1.0..=31_536_000.0;
+const VALUE: RangeInclusive<f64> = 0.0..=1.0;
 const ADDRESS: &str = "an IP address and a port such as 127.0.0.1:5000 or [::1]:5000";
-const SECONDS: &str = "a number of seconds from 0.01 to 86400";
+const SECONDS: &str = "a number of seconds";
 const SEED: &str = "a whole number from 0 to 18446744073709551615";
-const RESULT: &str = "a number from 0 to 1";
-const VERSION: &str = concat!("modelmock ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What the command line asks for.
+#[derive(Debug)]
 pub enum Command {
     Run(Options),
-    /// This text on standard output, and nothing else.
-    Print(&'static str),
+    /// Print this text and exit.
+    Print(String),
 }
 
+#[derive(Debug)]
 pub struct Options {
     pub listen: SocketAddr,
     pub model: model::Options,
     pub quiet: bool,
 }
 
-/// Reads the arguments that follow the program's name; the last of two equal flags counts.
+/// Parses the arguments that follow the program's name. If a flag is repeated, its last value counts.
 ///
-/// # Errors
-/// One line that names the argument which is wrong, says what is allowed and points at `--help`.
+/// An error is one line that names the wrong argument and the allowed values, and points at `--help`.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    let mut listen = (Ipv4Addr::LOCALHOST, 5000).into();
-    let mut interval = 5.0;
-    let (mut seed, mut value, mut quiet) = (None, None, false);
+    let (mut listen, mut interval, mut quiet) = (DEFAULT_LISTEN, DEFAULT_INTERVAL, false);
+    let (mut seed, mut value, mut drift) = (None, None, None);
     let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         let (flag, attached) = match argument.split_once('=') {
             Some((flag, value)) => (flag, Some(value.to_owned())),
             None => (argument.as_str(), None),
         };
-        let mut given = || attached.clone().or_else(|| arguments.next());
+        let mut text = || attached.clone().or_else(|| arguments.next());
         match flag {
-            "--listen" => listen = read(flag, given(), ADDRESS, |_| true)?,
-            "--interval" => {
-                interval = read(flag, given(), SECONDS, |s| (0.01..=86_400.0).contains(s))?;
-            }
-            "--seed" => seed = Some(read(flag, given(), SEED, |_| true)?),
-            "--value" => {
-                let result: f64 = read(flag, given(), RESULT, |v| (0.0..=1.0).contains(v))?;
-                // Minus zero is in range, too, and would be shown with its sign.
-                value = Some(result.abs());
-            }
+            "--listen" => listen = parse_value(flag, text(), ADDRESS, |_| true)?,
+            "--interval" => interval = parse_number(flag, text(), SECONDS, &INTERVAL)?,
+            "--seed" => seed = Some(parse_value(flag, text(), SEED, |_| true)?),
+            // The range contains -0, which would be printed with its sign.
+            "--value" => value = Some(parse_number(flag, text(), "a number", &VALUE)?.abs()),
+            "--drift" => drift = Some(parse_number(flag, text(), SECONDS, &DRIFT)?),
             "--quiet" | "-h" | "--help" | "-V" | "--version" if attached.is_some() => {
-                return Err(wrong(format_args!(
-                    "{flag} takes no value, but got '{argument}'"
-                )));
+                return Err(usage_error(format_args!("{flag} takes no value, but got '{argument}'")));
             }
             "--quiet" => quiet = true,
-            "-h" | "--help" => return Ok(Command::Print(HELP)),
-            "-V" | "--version" => return Ok(Command::Print(VERSION)),
-            _ => return Err(wrong(format_args!("unknown argument '{argument}'"))),
+            "-h" | "--help" => return Ok(Command::Print(help())),
+            "-V" | "--version" => return Ok(Command::Print(format!("{VERSION}\n"))),
+            _ => return Err(usage_error(format_args!("unknown argument '{argument}'"))),
         }
     }
-    Ok(Command::Run(Options {
-        listen,
-        model: model::Options {
-            interval: Duration::from_secs_f64(interval),
-            seed,
-            value,
-        },
-        quiet,
-    }))
+    if value.is_some() && drift.is_some() {
+        return Err(usage_error("--value and --drift can't be used together: drop one of them"));
+    }
+    let (interval, drift) = (Duration::from_secs_f64(interval), drift.map(Duration::from_secs_f64));
+    let model = model::Options { interval, seed, value, drift };
+    Ok(Command::Run(Options { listen, model, quiet }))
 }
 
-/// A flag's value as it was given, where it is one that is allowed.
-fn read<T: FromStr>(
+fn help() -> String {
+    let [intervals, values, drifts] = [INTERVAL, VALUE, DRIFT].map(|range| describe(&range));
+    format!(
+        "\
+modelmock plays a model in production: it draws a result from 0 to 1 at a fixed
+interval and serves it to Prometheus at /metrics as model_result.
+
+Usage: modelmock [FLAG...]
+
+  --listen ADDR:PORT  the IP address and the port to listen on; port 0 takes a
+                      free port; IPv6 as [::1]:5000   (default {DEFAULT_LISTEN})
+  --interval SECONDS  the time between two results, fractions allowed,
+                      {intervals}                         (default {DEFAULT_INTERVAL})
+  --seed N            the same seed gives the same results in each run
+                      (a whole number from 0; default: a random seed)
+  --value V           give this result each time, {values}: 0.95 makes the
+                      alert fire; can't be used with --drift
+  --drift SECONDS     let the model drift: the lowest possible result rises from
+                      0 to {DRIFT_TO} within SECONDS, {drifts}
+  --quiet             don't print a line for each result
+  -h, --help          print this help and exit
+  -V, --version       print the version and exit
+
+Ctrl+C stops it.
+"
+    )
+}
+
+fn describe(range: &RangeInclusive<f64>) -> String {
+    format!("from {} to {}", range.start(), range.end())
+}
+
+fn parse_number(flag: &str, text: Option<String>, kind: &str, range: &RangeInclusive<f64>) -> Result<f64, String> {
+    let allowed = format!("{kind} {}", describe(range));
+    parse_value(flag, text, &allowed, |number| range.contains(number))
+}
+
+/// Parses the value of a flag; `allowed` tells the user which values `is_allowed` accepts.
+fn parse_value<T: FromStr>(
     flag: &str,
-    given: Option<String>,
+    text: Option<String>,
     allowed: &str,
     is_allowed: impl Fn(&T) -> bool,
 ) -> Result<T, String> {
-    let given =
-        given.ok_or_else(|| wrong(format_args!("{flag} has no value: it takes {allowed}")))?;
-    let value = given.parse().ok().filter(is_allowed);
-    value.ok_or_else(|| wrong(format_args!("{flag} takes {allowed}, not '{given}'")))
+    let text = text.ok_or_else(|| usage_error(format_args!("{flag} has no value: it takes {allowed}")))?;
+    let value = text.parse().ok().filter(is_allowed);
+    value.ok_or_else(|| usage_error(format_args!("{flag} takes {allowed}, not '{text}'")))
 }
 
-fn wrong(what: impl Display) -> String {
-    // An argument may hold anything, line breaks and escape sequences too: the error stays one line.
-    let line = what.to_string().replace(char::is_control, "?");
-    format!("{line}; see modelmock --help")
+fn usage_error(message: impl Display) -> String {
+    // An argument may contain line breaks and escape sequences. The error stays one line.
+    let line = message.to_string().replace(char::is_control, "?");
+    format!("{line}; see {} --help", env!("CARGO_PKG_NAME"))
+}
+
+/// Says why the program can't listen on an address, and what to do.
+pub fn listen_error(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match (error.kind(), address.port()) {
+        (ErrorKind::AddrInUse, 5000) => {
+            "stop the program that uses this port (on macOS: AirPlay Receiver, in System Settings), \
+             or choose another port, such as --listen 127.0.0.1:5001"
+        }
+        (ErrorKind::AddrInUse, _) => "stop the program that uses this port, or choose another port with --listen",
+        (ErrorKind::PermissionDenied, ..1024) => "choose a port from 1024 with --listen",
+        (ErrorKind::PermissionDenied, _) => "the system reserves this port: choose another port with --listen",
+        _ => "choose an address of this machine with --listen, such as 127.0.0.1:5000",
+    };
+    format!("cannot listen on {address}: {error}: {hint}")
 }

@@ -1,119 +1,118 @@
-//! A connection: a client's requests and their answers, one after the other, so that nothing piles up.
+//! One connection: reads a request, writes its response, then reads the next request. So a client that sends many
+//! requests at once doesn't fill the server's memory.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use tiny_http::{HTTPVersion, Response};
+use tiny_http::{HTTPVersion, Header, Response};
 
 use crate::exposition::Exposition;
-use crate::{lock, request, server};
+use crate::request::REQUEST_TIMEOUT;
+use crate::{handler, request};
 
-/// How long a request may take from its first byte to its last, and how long its answer may wait for the
-/// client to read. Between two requests a client may be silent for as long as nobody needs its place.
-///
-/// An `Instant` stands still while the machine sleeps (on Linux and macOS): whoever was in the middle
-/// of a request has the rest of its time when the machine wakes up.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// After the last response, the server reads on for at most this time and this many bytes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+const DRAIN_LIMIT: u64 = 1 << 20;
 
-/// How long, and for how many bytes, a client is listened to that has its last answer.
-const TIME_TO_LEAVE: Duration = Duration::from_secs(1);
-const BYTES_TO_LEAVE: u64 = 1 << 20;
+/// On Windows, closing a connection doesn't wake a blocked read but makes the next one fail (rust-lang/rust#121594).
+/// So an idle connection's thread wakes up at this interval.
+const IDLE_POLL: Option<Duration> = if cfg!(windows) { Some(Duration::from_secs(1)) } else { None };
 
-pub struct Client {
+#[derive(Debug)]
+pub struct Connection {
     pub stream: TcpStream,
-    /// When it was last answered whole, or let in.
-    pub served_at: Mutex<Instant>,
+    /// When the connection began, or the last response to all that the client had sent was complete.
+    pub last_active: Mutex<Instant>,
 }
 
-impl Client {
-    /// Answers the client until it leaves or has to.
-    ///
-    /// # Errors
-    /// Where it left by itself, was shown out, or did not read.
+impl Connection {
+    /// Answers requests until the client closes the connection, or the server has to.
+    /// A request, and the client's reading of its response, may take [`REQUEST_TIMEOUT`] each. Between two requests
+    /// a client may be silent as long as no other client needs its place. On Linux and macOS, an `Instant` doesn't
+    /// advance while the machine sleeps: after waking up, a client has the rest of its time.
     pub fn serve(&self, exposition: &Exposition) -> io::Result<()> {
-        // One of several answers would wait for the client's acknowledgement of the one before
-        // otherwise, which clients delay by 40 ms.
+        // Otherwise a second response waits until the client acknowledges the first one, which may take 40 ms.
         self.stream.set_nodelay(true)?;
-        self.stream.set_write_timeout(Some(PATIENCE))?;
-        let mut inbox = BufReader::new(Wire {
-            stream: &self.stream,
-            until: None,
-            read_timeout: None,
-        });
-        let mut head = Vec::new();
+        self.stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
+        let mut reader = BufReader::new(DeadlineStream { stream: &self.stream, deadline: None, read_timeout: None });
+        let (mut head, mut skipped) = (Vec::new(), 0);
         loop {
-            inbox.get_mut().until = None;
-            match inbox.fill_buf()? {
+            reader.get_mut().deadline = None;
+            match reader.fill_buf()? {
                 [] => return Ok(()),
-                // Some clients end a request with a line that does not belong to it (RFC 9112, 2.2).
-                [b'\r' | b'\n', ..] => {
-                    inbox.consume(1);
+                // Some clients send an empty line behind a request (RFC 9112, 2.2).
+                [b'\r' | b'\n', ..] if skipped < 2 => {
+                    reader.consume(1);
+                    skipped += 1;
                     continue;
                 }
-                _ => inbox.get_mut().until = Some(Instant::now() + PATIENCE),
+                _ => skipped = 0,
             }
-            let request = request::read(&mut inbox, &mut head);
-            let is_last = request.as_ref().map_or(true, |request| request.is_last);
-            let response = server::answer(exposition, &request);
-            let code = response.status_code();
-            // No answer to a HEAD has a body, not even a refusal (RFC 9110, 9.3.2).
-            let answer = print(response, head.starts_with(b"HEAD "), is_last)?;
-            inbox.get_mut().until = Some(Instant::now() + PATIENCE);
-            inbox.get_mut().write_all(&answer)?;
-            exposition.count(code.0);
-            if is_last {
+            reader.get_mut().deadline = Some(Instant::now() + REQUEST_TIMEOUT);
+            let request = request::read(&mut reader, &mut head);
+            let close = request.as_ref().map_or(true, |request| request.close);
+            let response = handler::respond(exposition, &request);
+            let status = response.status_code();
+            // No response to a HEAD has a body, not even an error (RFC 9110, 9.3.2).
+            let bytes = encode(response, head.starts_with(b"HEAD "), close, SystemTime::now())?;
+            reader.get_mut().deadline = Some(Instant::now() + REQUEST_TIMEOUT);
+            reader.get_mut().write_all(&bytes)?;
+            exposition.count_response(status.0);
+            if close {
                 break;
             }
-            // Who sends ahead is answered once it has all its answers, and lets others go first.
-            if inbox.buffer().is_empty() {
-                *lock(&self.served_at) = Instant::now();
+            // A pipelining client counts as active only after its last response, and lets other threads run first:
+            // otherwise a scrape waited for 5 s beside 200 such clients.
+            if reader.buffer().trim_ascii().is_empty() {
+                *self.last_active.lock().unwrap() = Instant::now();
             } else {
                 thread::yield_now();
             }
         }
-        // To close a connection with unread bytes is to reset it, and the answer may be lost then (RFC
-        // 9112, 9.6).
+        // If unread bytes remain when a connection is closed, the client may lose the response (RFC 9112, 9.6).
         self.stream.shutdown(Shutdown::Write)?;
-        inbox.get_mut().until = Some(Instant::now() + TIME_TO_LEAVE);
-        io::copy(&mut inbox.take(BYTES_TO_LEAVE), &mut io::sink()).map(drop)
+        reader.get_mut().deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+        io::copy(&mut reader.take(DRAIN_LIMIT), &mut io::sink()).map(drop)
     }
 }
 
-/// A stream that is read and written until a moment, however few bytes go at once.
-struct Wire<'a> {
+/// A stream whose reads and writes fail after a deadline, however few bytes each of them transfers.
+#[derive(Debug)]
+struct DeadlineStream<'a> {
     stream: &'a TcpStream,
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     read_timeout: Option<Duration>,
 }
 
-impl Wire<'_> {
-    /// The time that is left; a timeout where that is none.
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let Some(until) = self.until else {
-            return Ok(None);
-        };
-        let left = until.checked_duration_since(Instant::now());
-        left.map(Some).ok_or(io::ErrorKind::TimedOut.into())
+impl DeadlineStream<'_> {
+    /// The time until the deadline; a timeout after it.
+    fn remaining(&self) -> io::Result<Option<Duration>> {
+        let until = |deadline: Instant| deadline.checked_duration_since(Instant::now());
+        let remaining = self.deadline.map(|deadline| until(deadline).ok_or(io::ErrorKind::TimedOut));
+        Ok(remaining.transpose()?)
     }
 }
 
-impl Read for Wire<'_> {
+impl Read for DeadlineStream<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let left = self.left()?;
-        if left != self.read_timeout {
-            self.stream.set_read_timeout(left)?;
-            self.read_timeout = left;
+        let timeout = self.remaining()?.or(IDLE_POLL);
+        if timeout != self.read_timeout {
+            self.stream.set_read_timeout(timeout)?;
+            self.read_timeout = timeout;
         }
+        // A peek that times out loses no bytes, unlike a read on Windows.
+        let polls = IDLE_POLL.is_some() && self.deadline.is_none();
+        while polls && matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::TimedOut) {}
         self.stream.read(bytes)
     }
 }
 
-impl Write for Wire<'_> {
+impl Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.left()?;
+        self.remaining()?;
         self.stream.write(bytes)
     }
 
@@ -122,15 +121,21 @@ impl Write for Wire<'_> {
     }
 }
 
-/// An answer as it goes over the wire, in one piece, so that the client wakes up once for it.
-fn print<R: Read>(response: Response<R>, is_head: bool, is_last: bool) -> io::Result<Vec<u8>> {
-    let mut answer = Vec::with_capacity(4096);
-    response.raw_print(&mut answer, HTTPVersion(1, 1), &[], is_head, None)?;
-    if is_last {
-        // tiny_http takes this header from nobody; it goes behind the first line.
-        let line = answer.iter().position(|byte| *byte == b'\n');
-        let behind = line.map_or(0, |end| end + 1);
-        answer.splice(behind..behind, *b"Connection: close\r\n");
+/// Encodes a response in one piece, so that the client wakes up once for it.
+fn encode<R: Read>(response: Response<R>, is_head: bool, close: bool, now: SystemTime) -> io::Result<Vec<u8>> {
+    // From 32 KiB on, tiny_http would send chunks, which HTTP/1.0 lacks.
+    let mut response = response.with_chunked_threshold(usize::MAX);
+    // tiny_http panics at a clock that an HTTP date can't express (before 1970, after 9999), unless there is a date.
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
+    if !since_1970.is_ok_and(|time| time.as_secs() < 253_402_300_800) {
+        response.add_header(Header::from_bytes("Date", "Thu, 01 Jan 1970 00:00:00 GMT").expect("both are ASCII"));
     }
-    Ok(answer)
+    let mut bytes = Vec::with_capacity(4096);
+    response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], is_head, None)?;
+    if close {
+        // tiny_http ignores this header in a response, so it's put behind the first line.
+        let second_line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        bytes.splice(second_line..second_line, *b"Connection: close\r\n");
+    }
+    Ok(bytes)
 }

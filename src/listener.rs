@@ -1,113 +1,110 @@
-//! The listener: who is let in, and who makes room.
+//! The listener: accepts connections, and decides which one ends if there are too many.
 //!
-//! Each client has a thread and one file, so it waits for itself alone. Where there is no room for a
-//! newcomer, whoever was last answered, or let in, longest ago makes room. A scraper that is shown out so
-//! connects again, as HTTP clients do when a kept connection has ended.
+//! Each connection has a thread and a file of its own, so a misbehaving client delays only itself. At the limit, the
+//! server closes the least recently active connection. A disconnected scraper reconnects without missing a scrape, as
+//! HTTP clients do when a kept-alive connection has ended.
 //!
-//! `tiny_http::Server` has no such bounds: 125 requests in HTTP/2 take 250 files for good, a header
-//! without an end took 481 MiB in 5 s, and requests that were sent ahead 968 MiB in 4 s.
+//! `tiny_http::Server` has no such limits: 125 requests in HTTP/2 occupied 250 files forever, and pipelined requests
+//! took 968 MiB in 4 s.
 
-use std::io::ErrorKind;
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, Weak};
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::sync::{Arc, Mutex, Once, Weak};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::connection::Client;
+use crate::connection::Connection;
 use crate::exposition::Exposition;
-use crate::{lock, log};
+use crate::log::Log;
 
-/// How many clients are connected at most, beside the one that is being let in. Where the process has
-/// fewer files or threads, these are the limit.
-const MOST_CLIENTS: usize = 50;
+/// The maximum number of connections. If the process may have fewer files or threads, those are the limit.
+const MAX_CONNECTIONS: usize = 50;
+/// The stack of a connection's thread, which uses a tenth of it. With the usual 2 MiB, 50 would reserve 100 MiB.
+const STACK_SIZE: usize = 128 << 10;
+/// The pause after an error.
+const ACCEPT_RETRY: Duration = Duration::from_millis(10);
+/// The errors that say that the system has no file, thread or kernel memory left. On Linux and macOS: EAGAIN, ENOMEM,
+/// ENFILE, EMFILE and ENOBUFS; on Windows: WSAEMFILE and WSAENOBUFS. Other errors of accept(2) come from the network.
+const RESOURCE_ERRNOS: [i32; 9] = [11, 12, 23, 24, 35, 55, 105, 10_024, 10_055];
+/// If the process has only one file for connections, the system reports EMFILE even when no client is waiting. The only
+/// connection keeps this file until it was inactive for so long.
+const MIN_IDLE: Duration = Duration::from_secs(1);
 
-/// How long to wait after an error that no client can do anything about.
-const RETRY: Duration = Duration::from_millis(10);
-
-/// The stack of a connection's thread, in bytes: it needs a tenth, and with the 2 MiB that are usual
-/// 50 clients would reserve 100 MiB of address space.
-const STACK: usize = 128 << 10;
-
-/// What is said where there is no file, no thread or no memory left, on Linux and macOS: EAGAIN, ENOMEM,
-/// ENFILE, EMFILE and ENOBUFS. What accept(2) says else is the network's, and passes.
-const SHORTAGES: [i32; 7] = [11, 12, 23, 24, 35, 55, 105];
-
-/// Takes the address, and tells which it really is where its port is 0.
-///
-/// # Errors
-/// One line that names the address and says what to do where it cannot be had.
-pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address).map_err(|error| {
-        let hint = match (error.kind(), address.port()) {
-            (ErrorKind::AddrInUse, 5000) => {
-                "stop what uses it (on macOS: AirPlay Receiver, in System Settings) or choose another port, as in --listen 127.0.0.1:5001"
-            }
-            (ErrorKind::AddrInUse, _) => "stop what uses it, or choose another port with --listen",
-            (ErrorKind::PermissionDenied, _) => "choose a port from 1024 with --listen",
-            _ => "choose an address of this machine with --listen, such as 127.0.0.1:5000",
-        };
-        format!("cannot listen on {address}: {error}: {hint}")
-    })?;
-    let taken = listener
-        .local_addr()
-        .map_err(|error| format!("cannot tell which address {address} became: {error}"))?;
-    Ok((listener, taken))
-}
-
-/// Answers clients for as long as the process lives.
-pub fn serve(listener: &TcpListener, exposition: &Exposition) -> ! {
+/// Serves clients until the process ends.
+pub fn serve(listener: &TcpListener, exposition: &Exposition, errors: &Log) -> ! {
+    let warned = Once::new();
+    let warn = |error: &io::Error| {
+        let hint = "closing the least recently active one instead; raise ulimit -n (files) or ulimit -u (threads)";
+        warned.call_once(|| errors.line(format_args!("cannot open another connection: {error}: {hint}")));
+    };
     thread::scope(|scope| {
-        let mut guests = Guests(Vec::new());
-        let mut has_complained = false;
+        let mut connections = Vec::new();
+        let mut failures = 0;
         loop {
-            let admitted = listener.accept().and_then(|(stream, _)| {
-                let client = Arc::new(Client {
-                    stream,
-                    served_at: Mutex::new(Instant::now()),
-                });
-                guests.0.retain(|(_, thread)| !thread.is_finished());
-                if guests.0.len() >= MOST_CLIENTS {
-                    guests.make_room();
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    failures += 1;
+                    let is_shortage = error.raw_os_error().is_some_and(|code| RESOURCE_ERRNOS.contains(&code));
+                    if is_shortage {
+                        warn(&error);
+                    } else if failures == 100 {
+                        // The error has lasted for a second.
+                        errors.line(format_args!("cannot accept connections: {error}: start the program again"));
+                    }
+                    if !(is_shortage && evict_oldest(&mut connections, MIN_IDLE)) {
+                        thread::sleep(ACCEPT_RETRY);
+                    }
+                    continue;
                 }
-                let guest = Arc::downgrade(&client);
-                let thread = thread::Builder::new().name("connection".to_owned());
-                let thread = thread.stack_size(STACK).spawn_scoped(scope, move || {
-                    // How it ends is the client's own affair.
-                    let _ = client.serve(exposition);
-                })?;
-                guests.0.push((guest, thread));
-                Ok(())
-            });
-            let Err(error) = admitted else { continue };
-            let is_shortage = error.raw_os_error().is_some_and(|e| SHORTAGES.contains(&e));
-            if is_shortage && !has_complained {
-                log::complain(format_args!(
-                    "cannot let a client in: {error}: from now on one makes room for another; ulimit -n and ulimit -u set how many there may be"
-                ));
-                has_complained = true;
+            };
+            failures = 0;
+            let connection = Arc::new(Connection { stream, last_active: Mutex::new(Instant::now()) });
+            connections.retain(|entry| !entry.thread.is_finished());
+            if connections.len() >= MAX_CONNECTIONS {
+                evict_oldest(&mut connections, Duration::ZERO);
             }
-            if !is_shortage || guests.make_room().is_none() {
-                thread::sleep(RETRY);
+            loop {
+                let (served, connection) = (Arc::clone(&connection), Arc::downgrade(&connection));
+                let thread = thread::Builder::new().stack_size(STACK_SIZE);
+                // An error of a connection ends only this connection.
+                match thread.spawn_scoped(scope, move || drop(served.serve(exposition))) {
+                    Ok(thread) => break connections.push(Entry { connection, thread }),
+                    Err(error) => warn(&error),
+                }
+                if !evict_oldest(&mut connections, Duration::ZERO) {
+                    break;
+                }
+                // The system may count the ended thread for a moment longer.
+                thread::sleep(ACCEPT_RETRY);
             }
         }
     })
 }
 
-/// Who is connected: each client, which its thread alone keeps, and that thread.
-struct Guests<'scope>(Vec<(Weak<Client>, ScopedJoinHandle<'scope, ()>)>);
+/// An open connection, which its thread owns, and that thread.
+#[derive(Debug)]
+struct Entry<'scope> {
+    connection: Weak<Connection>,
+    thread: ScopedJoinHandle<'scope, ()>,
+}
 
-impl Guests<'_> {
-    /// Ends the connection of the client that makes room first, and waits until its file and its thread
-    /// are free. `None` where there is nobody.
-    fn make_room(&mut self) -> Option<()> {
-        // One that has left by itself comes before all others.
-        let served_at =
-            |client: &Weak<Client>| client.upgrade().map(|client| *lock(&client.served_at));
-        let first = (0..self.0.len()).min_by_key(|&index| served_at(&self.0[index].0))?;
-        let (client, thread) = self.0.swap_remove(first);
-        if let Some(client) = client.upgrade() {
-            let _ = client.stream.shutdown(Shutdown::Both);
-        }
-        thread.join().ok()
+/// Ends the least recently active connection. Returns false if there is none, or only one that isn't idle yet.
+fn evict_oldest(connections: &mut Vec<Entry>, min_idle: Duration) -> bool {
+    // A connection that has ended already has no time, and None is less than any time.
+    let last_active = |entry: &Entry| Some(*entry.connection.upgrade()?.last_active.lock().unwrap());
+    let oldest = (0..connections.len()).map(|index| (last_active(&connections[index]), index)).min();
+    let Some((time, oldest)) = oldest else { return false };
+    if connections.len() == 1 && time.is_some_and(|time| time.elapsed() < min_idle) {
+        return false;
     }
+    let entry = connections.swap_remove(oldest);
+    if let Some(connection) = entry.connection.upgrade() {
+        let _ = connection.stream.shutdown(Shutdown::Both);
+    }
+    // Wait until the file and the thread are free. On Windows, a blocked thread doesn't notice the shutdown.
+    if !cfg!(windows) {
+        let _ = entry.thread.join();
+    }
+    true
 }

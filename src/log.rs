@@ -1,70 +1,68 @@
-//! What the program says: a line on standard output for each refresh, a line on standard error for
-//! each thing that goes wrong.
+//! Prints lines: results on standard output, errors on standard error.
+//!
+//! A paused terminal (Ctrl+S) or a full pipe blocks the thread that writes to it. So the model and the listener put
+//! their lines into a queue, and a thread for each output prints them.
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// How many lines wait for a reader that pauses before newer ones are left out.
-const WAITING_LINES: usize = 64;
+/// How many lines a queue holds for a reader that pauses. While it is full, new lines are dropped.
+const QUEUE_CAPACITY: usize = 64;
 
-/// Where a refresh leaves when it drew which result; `None` where no lines are wanted.
-pub type Log = Option<SyncSender<(SystemTime, f64)>>;
+/// The sending end of a queue of lines.
+#[derive(Clone, Debug)]
+pub struct Log(SyncSender<String>);
 
-/// Prints the first line, which names the address, and starts the thread that prints the others.
-///
-/// Printing has a thread of its own because a terminal that is paused (Ctrl+S) or a pipe that is full
-/// blocks whoever writes to it, and the model must go on.
-///
-/// # Errors
-/// Where the thread cannot be started.
-pub fn start(address: SocketAddr, quiet: bool) -> Result<Log, String> {
-    let version = env!("CARGO_PKG_VERSION");
-    print(format_args!(
-        "modelmock {version} serves http://{address}/metrics; Ctrl+C stops it"
-    ));
-    if quiet {
-        return Ok(None);
+impl Log {
+    /// Queues a line without waiting.
+    pub fn line(&self, line: impl Display) {
+        let _ = self.0.try_send(line.to_string());
     }
-    let (log, lines) = mpsc::sync_channel(WAITING_LINES);
-    thread::Builder::new()
-        .name("log".to_owned())
-        .spawn(move || {
-            for (drawn_at, result) in lines {
-                print(format_args!("{} model_result {result}", rfc3339(drawn_at)));
-            }
-        })
-        .map_err(|error| format!("cannot start the thread that prints: {error}"))?;
-    Ok(Some(log))
 }
 
-fn print(line: impl Display) {
-    // Standard output may be closed, or its reader may have gone: that is no reason to stop.
-    let _ = writeln!(io::stdout(), "{line}");
+pub fn queue() -> (Log, Receiver<String>) {
+    let (sender, receiver) = mpsc::sync_channel(QUEUE_CAPACITY);
+    (Log(sender), receiver)
 }
 
-/// Says one line on standard error, where there still is one.
-pub fn complain(what: impl Display) {
-    let _ = writeln!(io::stderr(), "modelmock: {what}");
+/// Starts a thread that prints `lines` with `print`.
+pub fn start(lines: impl IntoIterator<Item = String> + Send + 'static, print: fn(String)) -> io::Result<()> {
+    let thread = thread::Builder::new().name("log".to_owned());
+    thread.spawn(move || lines.into_iter().for_each(print)).map(drop)
 }
 
-/// The time in UTC as RFC 3339 has it, to the millisecond.
-fn rfc3339(time: SystemTime) -> String {
-    let since_1970 = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    let seconds = since_1970.as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
+/// Prints a line on standard output.
+pub fn print(line: String) {
+    // Standard output may be closed, or its reader may have gone: the program goes on without it.
+    let _ = io::stdout().write_all((line + "\n").as_bytes());
+}
+
+/// Prints an error on standard error, behind the program's name.
+pub fn error(message: String) {
+    // In one write, so that lines of other programs can't come in between.
+    let line = format!("{}: {message}\n", env!("CARGO_PKG_NAME"));
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// The time since 1970, which is Unix time; zero if the clock is set to a time before.
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Unix time in UTC in the format of RFC 3339, to the millisecond.
+pub fn rfc3339(unix_time: Duration) -> String {
+    let seconds = unix_time.as_secs();
+    let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let millis = since_1970.subsec_millis();
+    let millis = unix_time.subsec_millis();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Year, month and day of a day counted from 1970-01-01.
-fn civil(mut day: u64) -> (u64, u64, u64) {
+/// Year, month and day of the month of a day that is counted from 1970-01-01.
+fn date(mut day: u64) -> (u64, u64, u64) {
     let mut year = 1970;
     loop {
         let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);

@@ -1,78 +1,82 @@
-//! modelmock plays a model in production: it draws a result in [0, 1] at a fixed interval and serves
-//! it to Prometheus. A value flows one way through these files:
+//! modelmock plays a model in production: it draws a result from 0 to 1 at a fixed interval and serves it to
+//! Prometheus. Each file has one concern:
 //!
-//! | file | what it does |
+//! | file | concern |
 //! | --- | --- |
-//! | `cli.rs` | the command line: which flags there are and what they allow |
-//! | `model.rs` | the model: draws a result at each deadline and keeps it, and what all add up to |
-//! | `log.rs` | the line on standard output that each refresh leaves |
-//! | `process.rs` | the process metrics, from Linux' procfs |
-//! | `exposition.rs` | the page: every metric family as Prometheus reads it |
-//! | `server.rs` | the answer to each path and method |
-//! | `listener.rs` | the listener: who is let in, and who makes room |
-//! | `connection.rs` | a connection: a client's requests and their answers, and how long each may take |
-//! | `request.rs` | a request's head, read as HTTP has it |
+//! | `cli.rs` | parses the flags and words the usage errors |
+//! | `model.rs` | draws a result at each deadline; keeps the latest one and the statistics of all |
+//! | `log.rs` | prints lines without making any other thread wait for the terminal |
+//! | `process.rs` | reads the process metrics from Linux' procfs |
+//! | `exposition.rs` | renders the page that Prometheus scrapes |
+//! | `page.rs` | writes metric families in Prometheus' text format |
+//! | `listener.rs` | accepts connections, and closes the least recently active one at the limit |
+//! | `connection.rs` | reads the requests of one connection and writes the responses, within time limits |
+//! | `request.rs` | parses the head of a request |
+//! | `handler.rs` | chooses the response to a request |
 
 mod cli;
 mod connection;
 mod exposition;
+mod handler;
 mod listener;
 mod log;
 mod model;
+mod page;
 mod process;
 mod request;
-mod server;
 
 use std::convert::Infallible;
-use std::env;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::{env, iter};
 
 use cli::Command;
 use exposition::Exposition;
 
 fn main() -> ExitCode {
     let (error, code) = match cli::parse(env::args_os().skip(1)) {
-        Ok(Command::Print(text)) => {
-            // A reader that has gone away, as `head` does, is no failure.
-            let _ = io::stdout().write_all(text.as_bytes());
-            return ExitCode::SUCCESS;
-        }
+        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
+            // A reader may close the pipe early, as `head` does.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                (format!("cannot write to standard output: {error}"), 1)
+            }
+            _ => return ExitCode::SUCCESS,
+        },
         Ok(Command::Run(options)) => {
             let Err(error) = run(&options);
             (error, 1)
         }
         Err(error) => (error, 2),
     };
-    log::complain(error);
+    log::error(error);
     ExitCode::from(code)
 }
 
-/// Runs until a signal ends the process; comes back only with what went wrong.
+/// Runs until a signal ends the process; returns only if the start fails.
 fn run(options: &cli::Options) -> Result<Infallible, String> {
-    let started_at = SystemTime::now();
-    end_by_signal().map_err(|error| format!("cannot listen for Ctrl+C: {error}"))?;
-    let (listener, address) = listener::bind(options.listen)?;
-    let log = log::start(address, options.quiet)?;
-    let model = model::start(&options.model, log)?;
-    let exposition = Exposition::of(model, started_at);
-    listener::serve(&listener, &exposition)
+    let started_at = log::unix_time();
+    exit_on_signal().map_err(|error| format!("cannot handle Ctrl+C: {error}"))?;
+    let (listener, address) = TcpListener::bind(options.listen)
+        .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
+        .map_err(|error| cli::listen_error(options.listen, &error))?;
+    let thread_error = |error| format!("cannot start a thread: {error}: raise ulimit -u or the container's pids limit");
+    let (results, result_lines) = log::queue();
+    let (errors, error_lines) = log::queue();
+    let model = model::start(&options.model, (!options.quiet).then_some(results)).map_err(thread_error)?;
+    log::start(error_lines, log::error).map_err(thread_error)?;
+    // This line says that the start succeeded, so the last step that can fail prints it.
+    let started = format!("{} serves http://{address}/metrics; Ctrl+C stops it", cli::VERSION);
+    log::start(iter::once(started).chain(result_lines), log::print).map_err(thread_error)?;
+    listener::serve(&listener, &Exposition::new(model, started_at), &errors)
 }
 
 /// Lets Ctrl+C, SIGTERM and SIGHUP end the process with exit code 0.
-///
-/// Whoever started it may have had one of them ignored, as `nohup` does. The crate can only set all
-/// three or, as here, none: then what was ignored stays so, and the others end the process as signals do.
-fn end_by_signal() -> Result<(), ctrlc::Error> {
+/// A parent may have set one of these signals to be ignored, as `nohup` does. Then `ctrlc` sets no handler at all: the
+/// ignored signal stays ignored, and the others end the process with the system's default action.
+fn exit_on_signal() -> Result<(), ctrlc::Error> {
     match ctrlc::try_set_handler(|| std::process::exit(0)) {
         Err(ctrlc::Error::MultipleHandlers) => Ok(()),
-        set => set,
+        result => result,
     }
-}
-
-/// Locks what threads share; its values are whole even where one of them had ended within.
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

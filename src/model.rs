@@ -1,108 +1,109 @@
-//! The model: a loop on a thread of its own draws a result at each deadline, and keeps it behind an
-//! atomic, and what all results add up to beside it.
+//! The model: a thread of its own draws a result at each deadline. It stores the result in an atomic, and the
+//! statistics of all results behind a lock.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::lock;
-use crate::log::Log;
+use crate::log::{self, Log};
 
-/// The upper bounds of the histogram's buckets, `+Inf` apart.
+/// The upper bounds of the histogram's buckets, without `+Inf`.
 pub const BOUNDS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-
-/// The quantiles of the summary, each in [0, 1].
+/// The quantiles of the summary, each from 0 to 1.
 pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+/// How many of the latest results the quantiles cover: 15 minutes at the default interval.
+pub const WINDOW: usize = 180;
+/// Drawn results have this many equal steps from 0 to 1: they are short to read, and can be 0 and 1.
+const RESOLUTION: u32 = 1_000_000;
+/// Where a drift moves the lower end of the range of results.
+pub const DRIFT_TO: f64 = 0.5;
 
-/// How many results the quantiles look back on: 15 minutes at the default interval.
-const RECENT: usize = 180;
-
-/// A drawn result is one of this many equal steps from 0 to 1, so that it is short to read and both
-/// ends can be drawn.
-const STEPS: u32 = 1_000_000;
-
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The time between two results.
     pub interval: Duration,
-    /// Where the results start from; without it, somewhere else in each run.
+    /// Determines the series of results; without it, each run has another one.
     pub seed: Option<u64>,
-    /// The result to give each time instead of drawing one, in [0, 1].
+    /// The result to give each time instead of a drawn one, from 0 to 1.
     pub value: Option<f64>,
+    /// How long the lower end of the range takes from 0 to [`DRIFT_TO`]; without it, it stays at 0.
+    pub drift: Option<Duration>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Model {
-    /// The latest result, in [0, 1], as its bits: all that an exporter of one value needs.
+    /// The bits of the latest result. An exporter with a single value needs nothing else.
     result: AtomicU64,
     statistics: Mutex<Statistics>,
 }
 
-/// What the results so far add up to.
-#[derive(Clone, Copy, Default)]
+/// The statistics of all results so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
-    /// How many there are.
     pub count: u64,
-    /// When the latest was drawn, in seconds of Unix time.
-    pub drawn_at: f64,
+    /// The Unix time of the latest result.
+    pub drawn_at: Duration,
     pub sum: f64,
-    /// How many are at most each of [`BOUNDS`].
+    /// For each of [`BOUNDS`], how many results are less than or equal to it.
     pub buckets: [u64; BOUNDS.len()],
-    /// The recent ones' value at each of [`QUANTILES`], by nearest rank.
+    /// The value at each of [`QUANTILES`] in the latest results.
     pub quantiles: [f64; QUANTILES.len()],
 }
 
-/// Draws the first result and starts the loop that draws the others.
-///
-/// # Errors
-/// Where the thread cannot be started.
-pub fn start(options: &Options, log: Log) -> Result<Arc<Model>, String> {
-    let mut random = options
-        .seed
-        .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-    let value = options.value;
-    let mut recent = VecDeque::with_capacity(RECENT);
+/// Draws the first result and starts the thread that draws the others. Fails if the system refuses the thread.
+pub fn start(options: &Options, log: Option<Log>) -> io::Result<Arc<Model>> {
+    let mut draw = series(*options);
+    let mut window = VecDeque::with_capacity(WINDOW);
     let model = Arc::new(Model::default());
-    let kept = Arc::clone(&model);
+    let shared = Arc::clone(&model);
     let refresh = move || {
-        let drawn = f64::from(random.u32(0..=STEPS)) / f64::from(STEPS);
-        let result = value.unwrap_or(drawn);
-        let drawn_at = SystemTime::now();
-        recent.truncate(RECENT - 1);
-        recent.push_front(result);
-        kept.keep(result, drawn_at, quantiles(&recent));
+        let (result, drawn_at) = (draw(), log::unix_time());
+        window.truncate(WINDOW - 1);
+        window.push_front(result);
+        shared.record(result, drawn_at, quantiles(&window));
         if let Some(log) = &log {
-            // A full queue means that nobody reads the lines: this one is left out.
-            let _ = log.try_send((drawn_at, result));
+            log.line(format_args!("{} model_result {result}", log::rfc3339(drawn_at)));
         }
     };
-    repeat(options.interval, refresh)
-        .map_err(|error| format!("cannot start the model's thread: {error}"))?;
+    run_every(options.interval, refresh)?;
     Ok(model)
 }
 
-/// Calls `refresh` now, and then on a thread of its own at each start + n × `interval`. A deadline that
-/// passed while the process was stopped is left out, so no burst makes up for it.
-///
-/// An `Instant` stands still while the machine sleeps (on Linux and macOS), and so do the deadlines: when
-/// it wakes up, the latest result is as old as the sleep was long, for one interval at most.
-fn repeat(interval: Duration, mut refresh: impl FnMut() + Send + 'static) -> io::Result<()> {
-    let start = Instant::now();
-    refresh();
-    let thread = thread::Builder::new().name("model".to_owned());
-    thread.spawn(move || {
-        loop {
-            let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
-            thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
-            refresh();
-        }
-    })?;
-    Ok(())
+/// Returns a function that gives the next result at each call.
+fn series(options: Options) -> impl FnMut() -> f64 + Send {
+    let mut random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+    let mut number = 0_u64;
+    move || {
+        let resolution = f64::from(RESOLUTION);
+        let drawn = f64::from(random.u32(0..=RESOLUTION)) / resolution;
+        // The drift depends on the number of results, not on the time, so the same seed gives the same series.
+        let elapsed = number as f64 * options.interval.as_secs_f64();
+        let progress = options.drift.map_or(0.0, |end| elapsed / end.as_secs_f64());
+        let lower = DRIFT_TO * progress.min(1.0);
+        number += 1;
+        let drifted = lower + (1.0 - lower) * drawn;
+        options.value.unwrap_or((drifted * resolution).round() / resolution)
+    }
 }
 
-/// The value at each of [`QUANTILES`].
+/// Calls `refresh` now, and then on a thread of its own at each start + n × `interval`. It skips the deadlines that
+/// pass while the process is stopped, so no burst follows. On Linux and macOS, an `Instant` doesn't advance while the
+/// machine sleeps: after waking up, the next result comes within one interval.
+fn run_every(interval: Duration, mut refresh: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let start = Instant::now();
+    refresh();
+    let repeat = move || loop {
+        let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
+        thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
+        refresh();
+    };
+    thread::Builder::new().name("model".to_owned()).spawn(repeat).map(drop)
+}
+
+/// The value at each of [`QUANTILES`], by nearest rank.
 fn quantiles(results: &VecDeque<f64>) -> [f64; QUANTILES.len()] {
     let mut sorted: Vec<f64> = results.iter().copied().collect();
     sorted.sort_by(f64::total_cmp);
@@ -113,29 +114,25 @@ fn quantiles(results: &VecDeque<f64>) -> [f64; QUANTILES.len()] {
 }
 
 impl Model {
-    /// The latest result, and the statistics with it in them.
-    pub fn latest(&self) -> (f64, Statistics) {
-        let statistics = lock(&self.statistics);
-        let result = f64::from_bits(self.result.load(Ordering::Relaxed));
-        (result, *statistics)
+    /// The latest result, without waiting for a lock.
+    pub fn result(&self) -> f64 {
+        f64::from_bits(self.result.load(Ordering::Acquire))
     }
 
-    fn keep(&self, result: f64, drawn_at: SystemTime, quantiles: [f64; QUANTILES.len()]) {
-        // Under the lock, so that a page agrees with itself.
-        let mut statistics = lock(&self.statistics);
-        self.result.store(result.to_bits(), Ordering::Relaxed);
+    /// The statistics, which agree with each other. Read after [`Model::result`], they include it.
+    pub fn snapshot(&self) -> Statistics {
+        *self.statistics.lock().unwrap()
+    }
+
+    fn record(&self, result: f64, drawn_at: Duration, quantiles: [f64; QUANTILES.len()]) {
+        let mut statistics = self.statistics.lock().unwrap();
         statistics.count += 1;
-        statistics.drawn_at = unix(drawn_at);
+        statistics.drawn_at = drawn_at;
         statistics.sum += result;
         for (bucket, bound) in statistics.buckets.iter_mut().zip(BOUNDS) {
             *bucket += u64::from(result <= bound);
         }
         statistics.quantiles = quantiles;
+        self.result.store(result.to_bits(), Ordering::Release);
     }
-}
-
-/// A time in seconds of Unix time.
-pub fn unix(time: SystemTime) -> f64 {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH);
-    since_1970.map_or(0.0, |time| time.as_secs_f64())
 }

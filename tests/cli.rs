@@ -35,10 +35,7 @@ fn complaint(arguments: &[&str], code: i32) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
-    assert!(
-        output.stdout.is_empty(),
-        "{arguments:?}: standard output has something"
-    );
+    assert!(output.stdout.is_empty(), "{arguments:?}: standard output has something");
     assert!(!stderr.contains("panic"), "{stderr}");
     stderr
 }
@@ -49,30 +46,16 @@ fn help_and_version_are_printed_on_standard_output() {
         let output = run(&[flag]);
         let help = String::from_utf8(output.stdout).unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
-        for word in [
-            "--listen",
-            "--interval",
-            "--seed",
-            "--value",
-            "--quiet",
-            "--help",
-            "--version",
-            "127.0.0.1:5000",
-        ] {
+        for word in ["--listen", "--interval", "--seed", "--value", "--quiet", "--help", "--version", "127.0.0.1:5000"]
+        {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }
-        assert!(
-            help.lines().all(|line| line.len() <= 80),
-            "a line is wider than a terminal:\n{help}"
-        );
+        assert!(help.lines().all(|line| line.len() <= 80), "a line is wider than a terminal:\n{help}");
     }
     for flag in ["-V", "--version"] {
         let output = run(&[flag]);
         assert_eq!(output.status.code(), Some(0));
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            format!("modelmock {}\n", env!("CARGO_PKG_VERSION"))
-        );
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("modelmock {}\n", env!("CARGO_PKG_VERSION")));
     }
 }
 
@@ -106,10 +89,7 @@ fn what_is_wrong_is_named_in_one_line_that_points_at_help() {
     ];
     for (arguments, named) in wrong {
         let line = complaint(arguments, 2);
-        assert!(
-            line.contains(named),
-            "{arguments:?}: {named} is not in {line}"
-        );
+        assert!(line.contains(named), "{arguments:?}: {named} is not in {line}");
         assert!(line.contains("--help"), "{line}");
     }
 }
@@ -119,11 +99,7 @@ fn what_is_wrong_is_named_in_one_line_that_points_at_help() {
 fn bytes_that_are_no_text_are_refused_too() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    let output = Command::new(BINARY)
-        .arg("--value")
-        .arg(OsStr::from_bytes(b"\xff\xfe"))
-        .output()
-        .unwrap();
+    let output = Command::new(BINARY).arg("--value").arg(OsStr::from_bytes(b"\xff\xfe")).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -132,10 +108,7 @@ fn a_taken_address_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&["--listen", &address], 1);
-    assert!(
-        line.contains(&address) && line.contains("choose another port with --listen"),
-        "{line}"
-    );
+    assert!(line.contains(&address) && line.contains("choose another port with --listen"), "{line}");
     // Where something else has it already, it is as taken as it is to be.
     let taken = TcpListener::bind("127.0.0.1:5000");
     let in_use = |error: &std::io::Error| error.kind() == ErrorKind::AddrInUse;
@@ -174,37 +147,18 @@ fn each_refresh_prints_its_time_and_the_result_of_the_page() {
     let mut exporter = Exporter::start(&["--interval", "86400"]);
     let mut line = String::new();
     exporter.stdout().read_line(&mut line).unwrap();
-    let [time, name, result] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-        panic!("{line}")
-    };
+    let [time, name, result] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
     assert_eq!(name, "model_result");
     let answer = exporter.connect().get("/metrics");
-    assert!(
-        answer.body.contains(&format!("\nmodel_result {result}\n")),
-        "{line} is not in {}",
-        answer.body
-    );
+    assert!(answer.body.contains(&format!("\nmodel_result {result}\n")), "{line} is not in {}", answer.body);
 
-    let shape: String = time
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '0' } else { c })
-        .collect();
+    let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z");
     let drawn_at = answer.page().value("model_last_refresh_timestamp_seconds");
-    let date = Command::new("date")
-        .args(["-u", "-d", time, "+%s.%3N"])
-        .output()
-        .unwrap();
+    let date = Command::new("date").args(["-u", "-d", time, "+%s.%3N"]).output().unwrap();
     if date.status.success() {
-        let printed: f64 = String::from_utf8(date.stdout)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        assert!(
-            (printed - drawn_at).abs() < 0.002,
-            "{time} is not {drawn_at}"
-        );
+        let printed: f64 = String::from_utf8(date.stdout).unwrap().trim().parse().unwrap();
+        assert!((printed - drawn_at).abs() < 0.002, "{time} is not {drawn_at}");
     }
 }
 
@@ -223,8 +177,7 @@ fn quiet_prints_the_address_alone() {
 fn the_model_goes_on_when_nobody_reads_what_it_prints() {
     // A pipe that somebody else fills, and that nobody reads, as a paused terminal is.
     let mut command = Command::new("sh");
-    let script =
-        "(sleep 0.2; head -c 200000 /dev/zero) & exec \"$0\" --interval 0.01 --listen 127.0.0.1:0";
+    let script = "(sleep 0.2; head -c 200000 /dev/zero) & exec \"$0\" --interval 0.01 --listen 127.0.0.1:0";
     command.args(["-c", script, BINARY]);
     let mut full = Exporter::spawn(command);
 
@@ -238,11 +191,7 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
         let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(200));
         // Somebody else may have taken the port meanwhile.
-        child
-            .try_wait()
-            .unwrap()
-            .is_none()
-            .then_some((child, address))
+        child.try_wait().unwrap().is_none().then_some((child, address))
     });
     let goes_on = |page: Page| (page.value("model_refreshes_total") > 100.0).then_some(());
     within(Duration::from_secs(10), "a hundred results", || {
@@ -250,9 +199,7 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
     });
     closed.kill().unwrap();
     closed.wait().unwrap();
-    within(Duration::from_secs(10), "a hundred results", || {
-        goes_on(full.scrape())
-    });
+    within(Duration::from_secs(10), "a hundred results", || goes_on(full.scrape()));
     full.signal("KILL");
     let mut printed = Vec::new();
     full.stdout().read_to_end(&mut printed).unwrap();
@@ -273,23 +220,17 @@ fn the_model_goes_on_when_nobody_reads_what_it_prints() {
 fn signals_end_it_at_once_with_exit_code_0() {
     // HUP, INT and TERM are the signals 1, 2 and 15.
     let ignored = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = ignored
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
     if ignored & (1 | 1 << 1 | 1 << 14) != 0 {
-        println!(
-            "left out: the end by signals, which whoever started this had ignored (nohup does)"
-        );
+        println!("left out: the end by signals, which whoever started this had ignored (nohup does)");
         return;
     }
     for signal in ["INT", "TERM", "HUP"] {
         let mut exporter = Exporter::start(&["--interval", "0.01"]);
         let mut scraper = exporter.connect();
         scraper.get("/metrics").page();
-        scraper
-            .send(b"GET /metrics HTTP/1.1\r\nHost: half a requ")
-            .unwrap();
+        scraper.send(b"GET /metrics HTTP/1.1\r\nHost: half a requ").unwrap();
         let start = Instant::now();
         exporter.signal(signal);
         let status = exporter.end_within(Duration::from_secs(5));
@@ -330,8 +271,7 @@ fn dates_are_those_of_the_calendar() {
     ] {
         let clock = Clock::new();
         clock.set(seconds);
-        let mut exporter =
-            Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval=60"]);
+        let mut exporter = Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval=60"]);
         let mut line = String::new();
         exporter.stdout().read_line(&mut line).unwrap();
         assert!(line.starts_with(date), "{line} is not from {date}");

@@ -41,9 +41,7 @@ fn hold(exporter: &Exporter, number: usize) -> Vec<TcpStream> {
         };
         refused = 0;
         if held.len() % 2 == 1 {
-            stream
-                .write_all(HALF_A_REQUEST)
-                .expect("the system takes it");
+            stream.write_all(HALF_A_REQUEST).expect("the system takes it");
         }
         held.push(stream);
         // On a machine that is busy otherwise the backlog fills before anybody is let in.
@@ -88,18 +86,12 @@ fn more_connections_than_files_are_outlived() {
         let longest = longest_scrape(&exporter, Duration::from_millis(700));
         let page = scraper.scrape();
         let spent = exporter.cpu() - cpu;
-        println!(
-            "measured: 400 connections on {files} files: the longest scrape of a newcomer took {longest:?}"
-        );
+        println!("measured: 400 connections on {files} files: the longest scrape of a newcomer took {longest:?}");
         // Whoever looks for what is used up finds it, but for those who leave just then.
         let open = page.value("process_open_fds");
         assert!((most * 0.8..=most).contains(&open), "{open} files are open");
         assert!(longest < HELD_UP, "a newcomer waited {longest:?}");
-        assert!(
-            spent * 5 < start.elapsed(),
-            "{spent:?} of CPU time in {:?}",
-            start.elapsed()
-        );
+        assert!(spent * 5 < start.elapsed(), "{spent:?} of CPU time in {:?}", start.elapsed());
         let said = exporter.complaints();
         assert_eq!(said.lines().count(), complaints, "{said}");
         assert!(said.lines().all(|line| line.contains("ulimit -n")));
@@ -240,9 +232,7 @@ fn http_2_is_refused_and_leaves_nothing() {
     println!("measured: 250 clients in HTTP/2 under 256 files: a scrape took {took:?}");
     assert!(took < HELD_UP, "a scrape took {took:?}");
     drop(held);
-    within(Duration::from_secs(3), "their files closed", || {
-        (exporter.open_files() <= before).then_some(())
-    });
+    within(Duration::from_secs(3), "their files closed", || (exporter.open_files() <= before).then_some(()));
 }
 
 #[test]
@@ -250,16 +240,10 @@ fn a_header_without_an_end_is_cut() {
     let exporter = Exporter::start(&[]);
     exporter.scrape();
     let before = exporter.peak();
-    for (beginning, status) in [
-        ("GET /metrics HTTP/1.1\r\nA: ", 431),
-        ("GET /metrics HTTP/1.1\r\n", 431),
-        ("GET /", 431),
-    ] {
-        let filler = if beginning.ends_with('\n') {
-            "A: b\r\n"
-        } else {
-            "xxxxxx"
-        };
+    for (beginning, status) in
+        [("GET /metrics HTTP/1.1\r\nA: ", 431), ("GET /metrics HTTP/1.1\r\n", 431), ("GET /", 431)]
+    {
+        let filler = if beginning.ends_with('\n') { "A: b\r\n" } else { "xxxxxx" };
         let mut client = exporter.connect();
         client.send(beginning.as_bytes()).unwrap();
         client.send(filler.repeat(4000).as_bytes()).unwrap();
@@ -281,9 +265,7 @@ fn a_header_without_an_end_is_cut() {
 fn a_dripping_client_is_let_go() {
     let exporter = Exporter::start(&[]);
     let mut client = exporter.connect();
-    client
-        .send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n")
-        .unwrap();
+    client.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n").unwrap();
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(5200) {
         // The last bytes may be refused.
@@ -393,10 +375,7 @@ fn no_answer_begins_inside_another() {
             assert!(!page.contains("HTTP/1.1"), "an answer begins in {page}");
             (whole, rest) = (whole + 1, &body[length..]);
         }
-        println!(
-            "measured: {whole} answers came whole, then {} bytes",
-            rest.len()
-        );
+        println!("measured: {whole} answers came whole, then {} bytes", rest.len());
         assert_eq!(rest.rfind("HTTP/1.1 ").unwrap_or(0), 0, "{rest}");
     }
 }
@@ -419,15 +398,10 @@ fn clients_that_never_read_hold_no_other_up() {
     let exporter = Exporter::start(&[]);
     let mut silent = exporter.scraper();
     for number in [1, 200] {
-        let _held: Vec<_> = (0..number)
-            .map(|_| ask_and_never_read(&exporter, 2000))
-            .collect();
+        let _held: Vec<_> = (0..number).map(|_| ask_and_never_read(&exporter, 2000)).collect();
         let longest = longest_scrape(&exporter, Duration::from_millis(700));
         println!("measured: {number} clients that never read: the longest scrape took {longest:?}");
-        assert!(
-            longest < HELD_UP,
-            "with {number} of them a scrape took {longest:?}"
-        );
+        assert!(longest < HELD_UP, "with {number} of them a scrape took {longest:?}");
     }
     silent.scrape();
 }
@@ -453,10 +427,7 @@ fn connections_that_are_held_cost_next_to_nothing() {
     thread::sleep(Duration::from_secs(2));
     let spent = exporter.cpu() - cpu;
     println!("measured: 30 connections held for 2 s: {spent:?} of CPU time");
-    assert!(
-        spent <= Duration::from_millis(10),
-        "{spent:?} of CPU time in 2 s"
-    );
+    assert!(spent <= Duration::from_millis(10), "{spent:?} of CPU time in 2 s");
 }
 
 #[test]
@@ -465,10 +436,7 @@ fn bodies_that_never_come_hold_no_other_up() {
     let post = |length: &str| {
         let mut connection = exporter.connect();
         connection
-            .send(
-                format!("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
-                    .as_bytes(),
-            )
+            .send(format!("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes())
             .unwrap();
         connection
     };
@@ -476,20 +444,10 @@ fn bodies_that_never_come_hold_no_other_up() {
     let longest = longest_scrape(&exporter, Duration::from_millis(600));
     assert!(longest < HELD_UP, "a scrape took {longest:?}");
     for connection in &mut held {
-        assert_eq!(
-            connection.answer(true).unwrap().status,
-            405,
-            "the answer need not wait for the body"
-        );
+        assert_eq!(connection.answer(true).unwrap().status, 405, "the answer need not wait for the body");
     }
 
-    let lengths = [
-        "1000000000000",
-        "9223372036854775807",
-        "18446744073709551615",
-        "99999999999999999999999",
-        "-1",
-    ];
+    let lengths = ["1000000000000", "9223372036854775807", "18446744073709551615", "99999999999999999999999", "-1"];
     let _absurd: Vec<_> = lengths.map(post).into();
     let longest = longest_scrape(&exporter, Duration::from_millis(500));
     assert!(longest < HELD_UP, "a scrape took {longest:?}");
@@ -581,36 +539,18 @@ fn ten_thousand_mutated_requests_are_outlived() {
         read.unwrap_or_else(|error| panic!("{}: {error}", what()));
         let answer = String::from_utf8_lossy(&answer);
         let mut words = answer.split(' ');
-        let (version, code) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
-        assert!(
-            ["", "HTTP/1.0", "HTTP/1.1"].contains(&version),
-            "{}: {answer}",
-            what()
-        );
+        let (version, code) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        assert!(["", "HTTP/1.0", "HTTP/1.1"].contains(&version), "{}: {answer}", what());
         *answers.entry(code.to_owned()).or_insert(0) += 1;
     }
-    println!(
-        "measured: 10000 mutated requests in {:?}, by answer: {answers:?}",
-        start.elapsed()
-    );
+    println!("measured: 10000 mutated requests in {:?}, by answer: {answers:?}", start.elapsed());
     for code in ["200", "400", "404", "405", "505"] {
-        assert!(
-            answers.remove(code) > Some(10),
-            "hardly any {code}: this tests little"
-        );
+        assert!(answers.remove(code) > Some(10), "hardly any {code}: this tests little");
     }
     answers.remove("");
-    assert!(
-        answers.is_empty(),
-        "answers that nothing asked for: {answers:?}"
-    );
+    assert!(answers.is_empty(), "answers that nothing asked for: {answers:?}");
     exporter.scrape();
-    within(Duration::from_secs(3), "their files closed", || {
-        (exporter.open_files() <= files).then_some(())
-    });
+    within(Duration::from_secs(3), "their files closed", || (exporter.open_files() <= files).then_some(()));
     let grown = exporter.resident().saturating_sub(before);
     assert!(grown < MEMORY_WITHIN_REACH, "{grown} KiB more");
     assert_eq!(exporter.complaints(), "");

@@ -138,11 +138,7 @@ fn a_connection_is_kept_where_both_sides_keep_it() {
     for (version, option, told) in [
         ("1.1", "", ""),
         ("1.1", "Connection: close\r\n", "close"),
-        (
-            "1.1",
-            "Connection: TE\r\nconnection: x , CLOSE\r\n",
-            "close",
-        ),
+        ("1.1", "Connection: TE\r\nconnection: x , CLOSE\r\n", "close"),
         ("1.1", "Connection: keep-alive\r\n", ""),
         ("1.0", "", "close"),
         ("1.0", "Connection: Keep-Alive\r\n", "close"),
@@ -163,10 +159,7 @@ fn a_connection_is_kept_where_both_sides_keep_it() {
 #[test]
 fn a_body_ends_the_connection_after_the_answer() {
     let exporter = Exporter::start(&["--interval", "86400"]);
-    let (answer, mut connection) = ask(
-        &exporter,
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-    );
+    let (answer, mut connection) = ask(&exporter, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(answer.status, 405);
     connection.get("/metrics").page();
     // What is smuggled in as a body is no request.
@@ -224,10 +217,7 @@ fn no_answer_to_a_head_has_a_body() {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{answer}"
-        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, "", "{head}");
         assert!(!head.contains("Content-Length: 0"), "{head}");

@@ -11,15 +11,13 @@ use common::{Clock, Exporter, Page, WHOLE_REQUEST, within};
 /// The first `number` results that an exporter prints.
 fn results(exporter: &mut Exporter, number: usize) -> Vec<f64> {
     let lines = exporter.stdout().by_ref().lines().take(number);
-    lines
-        .map(|line| line.unwrap().rsplit(' ').next().unwrap().parse().unwrap())
-        .collect()
+    lines.map(|line| line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()).collect()
 }
 
 #[test]
 fn results_are_in_range_and_the_seed_decides_on_them() {
-    let [mut first, mut again, mut other, mut random] = [Some("7"), Some("7"), Some("8"), None]
-        .map(|seed| match seed {
+    let [mut first, mut again, mut other, mut random] =
+        [Some("7"), Some("7"), Some("8"), None].map(|seed| match seed {
             Some(seed) => Exporter::start(&["--interval", "0.01", "--seed", seed]),
             None => Exporter::start(&["--interval", "0.01"]),
         });
@@ -29,10 +27,7 @@ fn results_are_in_range_and_the_seed_decides_on_them() {
     assert_ne!(drawn, results(&mut other, 200));
     assert_ne!(drawn, results(&mut random, 200));
     let mean = drawn.iter().sum::<f64>() / 200.0;
-    assert!(
-        (0.4..0.6).contains(&mean),
-        "the mean of 200 results is {mean}"
-    );
+    assert!((0.4..0.6).contains(&mean), "the mean of 200 results is {mean}");
 }
 
 #[test]
@@ -50,12 +45,7 @@ fn the_statistics_are_those_of_the_results() {
     for tenth in 1..=10 {
         let bound = f64::from(tenth) / 10.0;
         let expected = drawn.iter().filter(|result| **result <= bound).count();
-        assert_eq!(
-            page.value(&format!(
-                "model_result_distribution_bucket{{le=\"{bound:?}\"}}"
-            )),
-            expected as f64
-        );
+        assert_eq!(page.value(&format!("model_result_distribution_bucket{{le=\"{bound:?}\"}}")), expected as f64);
     }
     let mut recent = drawn[count - 180..].to_vec();
     recent.sort_by(f64::total_cmp);
@@ -67,26 +57,13 @@ fn the_statistics_are_those_of_the_results() {
 
 #[test]
 fn a_fixed_value_is_every_result() {
-    for (given, value) in [
-        ("0", "0"),
-        ("-0", "0"),
-        ("9.5e-1", "0.95"),
-        ("1", "1"),
-        ("0.123456789", "0.123456789"),
-    ] {
+    for (given, value) in [("0", "0"), ("-0", "0"), ("9.5e-1", "0.95"), ("1", "1"), ("0.123456789", "0.123456789")] {
         let exporter = Exporter::start(&["--interval", "0.01", "--value", given]);
         thread::sleep(Duration::from_millis(50));
         let body = exporter.connect().get("/metrics").body;
-        assert!(
-            body.contains(&format!("\nmodel_result {value}\n")),
-            "{body}"
-        );
+        assert!(body.contains(&format!("\nmodel_result {value}\n")), "{body}");
         let page = Page::read(&body);
-        assert_eq!(
-            page.value("model_result_recent{quantile=\"0.5\"}")
-                .to_string(),
-            value
-        );
+        assert_eq!(page.value("model_result_recent{quantile=\"0.5\"}").to_string(), value);
     }
 }
 
@@ -131,10 +108,7 @@ fn no_burst_makes_up_for_a_pause() {
     thread::sleep(Duration::from_millis(500));
     let count = exporter.scrape().value("model_refreshes_total");
     let most = 3.0 + start.elapsed().as_secs_f64() / 0.1;
-    assert!(
-        count <= most,
-        "{count} results: those of the pause were made up for"
-    );
+    assert!(count <= most, "{count} results: those of the pause were made up for");
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -142,8 +116,7 @@ fn no_burst_makes_up_for_a_pause() {
 fn a_machine_that_slept_goes_on_where_it_was() {
     let clock = Clock::new();
     clock.advance(0);
-    let exporter =
-        Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval", "1", "--quiet"]);
+    let exporter = Exporter::on_another_system(&[("CLOCK", clock.path())], &["--interval", "1", "--quiet"]);
     let age = |page: &Page| {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = since_1970.unwrap().as_secs_f64() + 3600.0;
