@@ -233,7 +233,7 @@ RULE = "groups:\n  - name: own\n    rules: [{alert: Own, expr: up == 2}]\n"
         ("targets/own.yml", "- targets: [localhost]\n", "the target localhost has no port"),
         ("targets/own.yml", "- targets: ['127.0.0.1:MODEL']\n  labels: {student: '7'}\n", "is there twice"),
         ("targets/own.yml", '- targets: ["localhost:1", "localhost:2"]\n', "1 of 3 up (Get"),
-        ("targets/own.yml", '- targets: ["localhost:1"]\n   labels:\n', "targets/own.yml"),
+        ("targets/own.yml", '- targets: ["localhost:1"]\n   labels:\n', "targets/"),
     ],
 )
 def test_a_mistake_in_a_file_is_told_within_seconds(lab, folder, name, text, words):
