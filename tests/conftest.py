@@ -1,9 +1,10 @@
-"""Where a run begins and ends: what it may skip, what it removes, what it must have left alone, its count."""
+"""The beginning and end of a run: order, skips, clean-up, count, and a check that the user's things are unchanged."""
 
 import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -15,16 +16,20 @@ import pytest
 from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, remove, start
 
 IN_CI = os.environ.get("CI") == "true"
+# The build comes first, as every test needs it, then the files that take longest. "..." is for all other files.
+ORDER = "cargo walk walk_log walk_alert podman stack store class thanos kit check alert up accidents ... files cost"
+# Files in which a test may need the tests before it.
+BUILD_ON_EACH_OTHER = "class kit logging podman stack store thanos walk walk_alert walk_log"
 before = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--pictures", action="store_true", help="take the README's pictures anew, into stack/pictures")
+    parser.addoption("--pictures", action="store_true", help="take the README's pictures again, into stack/pictures")
 
 
 @pytest.fixture(scope="module")
 def make_lab(request):
-    """Makes copies of the lab, each with a name, and removes them when the file of tests is done."""
+    """Makes copies of the lab, each with a name, and removes them after the file of tests."""
     labs = []
 
     def make(name, **named):
@@ -38,7 +43,7 @@ def make_lab(request):
 
 @pytest.fixture
 def tmp_path():
-    """Below the project, as not every engine can mount what lies elsewhere, and for all to read."""
+    """Below the project, as not every engine can mount other folders, and readable by every user."""
     path = pathlib.Path(tempfile.mkdtemp(dir=WORK))
     path.chmod(0o755)
     return path
@@ -46,7 +51,7 @@ def tmp_path():
 
 @pytest.fixture
 def model():
-    """Starts models on ports of their own, until the test ends."""
+    """Starts models, each on a port of its own, until the test ends."""
     models = []
 
     def start_model(*arguments, port=None):
@@ -74,24 +79,32 @@ def process():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """In CI a skip is a failure, unless an image cannot be had."""
+    """In CI a skip is a failure, unless an image can't be pulled."""
     report = yield
     if IN_CI and report.skipped and not hasattr(report, "wasxfail") and call.excinfo.typename != "ImageMissing":
         report.outcome = "failed"
-        report.longrepr = f"skipped, which CI may not: {call.excinfo.value}"
+        report.longrepr = f"skipped, which is a failure in CI: {call.excinfo.value}"
     return report
 
 
-def pytest_collection_modifyitems(items):
-    """The build first, as all need it, then what takes long; what is measured comes when most is done."""
-    order = ["cargo", "walk", "walk_log", "walk_alert", "stack", "store", "class", "kit", "check", "alert", "up", "accidents", "files", "cost"]
-    place = {f"test_{name}": number for number, name in enumerate(order)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(order) - 2))
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config, items):
+    """Sorts the files. In files whose tests build on each other, -k also selects the tests before the selected ones."""
+    place = {f"test_{name}": number for number, name in enumerate(ORDER.split())}
+    items.sort(key=lambda item: place.get(item.path.stem, place["test_..."]))
+    everything = list(items)
+    yield
+    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()} if config.option.keyword else ()
+    last, chosen = {item.path: everything.index(item) for item in items}, set(items)
+    items[:] = [
+        item for number, item in enumerate(everything)
+        if item in chosen or item.path.stem in in_order and number < last.get(item.path, -1)
+    ]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """What is measured has the machine for itself: nothing else runs beside it."""
+    """Tests that measure have the machine for themselves."""
     with open(WORK / "machine", "w") as machine:
         fcntl.flock(machine, fcntl.LOCK_EX if item.path.stem in ("test_cargo", "test_cost") else fcntl.LOCK_SH)
         return (yield)
@@ -105,74 +118,89 @@ def has_engine():
     return shutil.which("docker") and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
 
 
-def what_is_there():
-    """What the engine has, but for what another run has just now, and the user's password: a line each."""
-    kept = [f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*")]
-    if has_engine():
-        form = 'container {{.ID}} {{.Names}} {{.Label "com.docker.compose.project"}} {{.Label "modelmock.tests"}}'
-        kept += docker("ps", "-a", "--format", form).splitlines()
-        kept += docker("network", "ls", "--format", "network {{.ID}} {{.Name}}").splitlines()
-        volumes = docker("volume", "ls", "-q").split()
-        if volumes:
-            # One that was removed and made again is as empty as one that is gone.
-            made = docker("volume", "inspect", "-f", "volume {{.Name}} {{.CreatedAt}}", *volumes, code=None).splitlines()
-            # Another run's may be gone by now.
-            kept += [line for line in made if line.startswith("volume ")]
-    return {line for line in kept if "modelmock-test-" not in line or RUN in line}
+def inventory():
+    """A line for each password file, container, volume and network, of properties that don't change by use."""
+    found = {f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*") if file.is_file()}
+    # A container that removes itself may end at any time.
+    forms = {
+        "container": "{{if not .HostConfig.AutoRemove}}container {{.Id}} {{.Name}} {{json .Config.Labels}}{{end}}",
+        "network": "network {{.Id}} {{.Name}} {{json .Labels}}",
+        "volume": "volume {{.Mountpoint}} {{.Name}} {{json .Labels}}",
+    }
+    for kind, form in forms.items() if has_engine() else ():
+        names = docker(kind, "ls", "-q", *(["-a"] if kind == "container" else [])).split()
+        # Docker names the volumes that belong to one container, and removes them with it.
+        names = [name for name in names if not re.fullmatch("[0-9a-f]{64}", name)]
+        # Another run may have removed some of them by now.
+        lines = docker(kind, "inspect", "-f", form, *names, code=None).splitlines() if names else []
+        for line in lines:
+            # A volume that was replaced has lost its data: its folder is newer, if this user may see that.
+            if line.startswith(kind):
+                stat = subprocess.run(["stat", "-c", "%W", line.split()[1]], capture_output=True, text=True)
+                found.add(line + stat.stdout)
+    return found
 
 
 def pytest_sessionstart(session):
     if is_worker(session.config):
         return
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # What is started in the background has SIGINT ignored, and then Python raises nothing.
+        # A process that was started in the background ignores SIGINT, and Python raises no exception then.
         signal.signal(ending, signal.default_int_handler)
-    session.config.stash[before] = what_is_there()
+    for left in ROOT.glob("target/modelmock-test-*"):
+        # A run that was killed couldn't clean up.
+        if subprocess.run(["kill", "-0", left.name.rpartition("-")[2]], capture_output=True).returncode:
+            clean_up(left.name)
+    session.config.stash[before] = inventory()
     WORK.mkdir(parents=True)
     WORK.chmod(0o755)
 
 
-def clean_up():
-    """Ends and removes what carries this run's ID, whoever was interrupted while starting it."""
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_IGN)
-    for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 2)):
-        deadline = time.monotonic() + patience
-        while (pids := processes_of_this_run()) and time.monotonic() < deadline:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, sign)
-            time.sleep(0.2)
+def clean_up(name):
+    """Ends and removes everything that has the run's name."""
+    end = time.monotonic() + 10
+    while (pids := processes_of(name)) and time.monotonic() < end:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
     if has_engine():
-        remove(RUN)
-    shutil.rmtree(WORK, ignore_errors=True)
+        remove(name)
+    shutil.rmtree(ROOT / "target" / name, ignore_errors=True)
 
 
-def processes_of_this_run():
-    """Those that have its ID in their environment, which only Linux tells."""
+def processes_of(name):
+    """The processes with this run in their environment, which only Linux shows."""
     found = []
     for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if f"MODELMOCK_RUN={RUN}".encode() in file.read_bytes().split(b"\0"):
+            if f"MODELMOCK_RUN={name}".encode() in file.read_bytes().split(b"\0"):
                 found.append(int(file.parent.name))
     return [pid for pid in found if pid != os.getpid()]
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """All is as it was: what is the user's is there, and nothing else. It counts as a test."""
+    """Cleans up; checks that the user's things are still there and that the run left nothing. It counts as a test."""
     if is_worker(session.config):
         return
-    clean_up()
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)
+    differs = []
+    try:
+        clean_up(RUN)
+    except AssertionError as error:
+        differs.append(str(error))
     if session.config.option.collectonly:
         return
-    there, was = what_is_there(), session.config.stash[before]
-    differs = [f"gone: {line}" for line in sorted(was - there)] + [f"left behind: {line}" for line in sorted(there - was)]
+    there, was = inventory(), session.config.stash[before]
+    differs += [f"gone: {line}" for line in sorted(was - there) if "modelmock-test-" not in line]
+    differs += [f"left behind: {line}" for line in sorted(there) if RUN in line]
     if IN_CI and not any(line.startswith("volume modelmock_") for line in was):
-        differs.append("there was no stack with data to look at: run scripts/up.sh mailpit and scripts/down.sh before")
+        differs.append("no stack with data was there to look at: run scripts/up.sh mailpit, then scripts/down.sh")
     report = pytest.TestReport(
-        nodeid="tests/conftest.py::what_is_the_users_is_as_it_was",
-        location=("tests/conftest.py", None, "what_is_the_users_is_as_it_was"),
+        nodeid="tests/conftest.py::the_users_stack_and_data_are_as_before",
+        location=("tests/conftest.py", None, "the_users_stack_and_data_are_as_before"),
         keywords={},
         outcome="failed" if differs else "passed",
         longrepr="\n".join(differs) or None,
@@ -180,13 +208,13 @@ def pytest_sessionfinish(session):
     )
     stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
     stats.setdefault(report.outcome, []).append(report)
-    # What skipped all is no success.
+    # A run that skipped everything isn't a success.
     if differs or len(stats.get("passed", [])) <= 1:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What was measured, of tests that passed, too."""
+    """The measured figures, also of tests that passed."""
     for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
         for _, figure in (each for each in report.user_properties if each[0] == "measured"):
             terminalreporter.write_line(f"measured: {figure}")
@@ -194,12 +222,11 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
-    """The count, alone on the last line."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if is_worker(config) or before not in config.stash or config.option.collectonly:
+    """The count, as the last line."""
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats if not is_worker(config) else None
+    if stats is None or before not in config.stash or config.option.collectonly:
         return
-    count = {kind: len(reporter.stats.get(kind, [])) for kind in ("passed", "subtests passed", "failed", "error", "subtests failed", "skipped")}
-    words = f"{count['passed'] + count['subtests passed']} passed, {count['failed'] + count['error'] + count['subtests failed']} failed"
-    if count["skipped"]:
-        words += f", {count['skipped']} skipped"
-    print(words, flush=True)
+    kinds = ("passed", "failed", "skipped")
+    count = {kind: len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in kinds}
+    count["failed"] += len(stats.get("error", []))
+    print(", ".join(f"{number} {kind}" for kind, number in count.items()), flush=True)

@@ -1,11 +1,10 @@
-"""What the tests share: a copy of the lab with ports and a Compose project of its own, and how to wait.
+"""What tests share: a copy of the lab with its own ports and Compose project, a second engine, and how to wait.
 
-Nothing here names what is the user's: what a run starts carries RUN, by its environment, by the name
-of its Compose project, or by a label.
+Nothing here touches the user's things: everything that a run starts carries RUN, in its environment, in the
+name of its Compose project, or in a label.
 """
 
 import base64
-import contextlib
 import ctypes
 import functools
 import json
@@ -18,7 +17,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -26,12 +24,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RUN = os.environ.setdefault("MODELMOCK_RUN", f"modelmock-test-{os.getpid()}")
-# Containers mount files from here, and only what lies in the project is shared with every engine.
+# Containers mount files from here: every engine can mount files of the project, but not of every other folder.
 WORK = ROOT / "target" / RUN
 LABEL = f"modelmock.tests={RUN}"
-# Each port of the lab, as it stands in its files; a copy has others, so it meets no stack of the user.
-PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 19090, 19091, 19092, 19101, 19102, 19103, 19291, 3100, 9095, 2020]
-# What a user may have set is none of the tests'.
+# The ports in the lab's files. A copy of the lab gets others, so that it doesn't disturb a stack of the user.
+PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 3100, 9095, 2020]
+PORTS += [19090, 19091, 19092, 19101, 19102, 19103, 19291]
+# Without the variables with which a user changes the scripts and their tools.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -41,27 +40,25 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ImageMissing(pytest.skip.Exception):
-    """A skip that even CI may have: not everywhere is an image registry."""
+    """A skip that isn't a failure in CI, as an image registry can't be reached from everywhere."""
 
 
 def until(seconds, what, attempt):
-    """What the attempt gives once it gives something; nobody, or with nothing, answers at first."""
+    """Repeats the attempt until it returns something true, and returns that."""
     end = time.monotonic() + seconds
     while True:
         try:
-            seen = attempt()
+            seen = last = attempt()
         except (OSError, ValueError, TypeError) as error:
-            seen, error_seen = None, error
-        else:
-            error_seen = seen
+            seen, last = None, error
         if seen:
             return seen
-        assert time.monotonic() < end, f"{what}: not within {seconds} s; the last was {error_seen!r}"
+        assert time.monotonic() < end, f"{what}: not within {seconds} s; the last was {last!r}"
         time.sleep(0.25)
 
 
 def fetch(url, data=None, *, method=None, password=None, headers=None, timeout=10, **parameters):
-    """The text at the URL, asked past any proxy; data that is no text is sent as JSON."""
+    """The text at the URL, without a proxy. Data is sent as JSON, and a password as that of Grafana's admin."""
     if parameters:
         url += "?" + urllib.parse.urlencode(parameters, doseq=True)
     headers = dict(headers or {})
@@ -80,19 +77,19 @@ def fetch_json(*arguments, **named):
 
 
 def vector(url, expression, **parameters):
-    """What the Prometheus at the URL answers: a list of (labels, value)."""
+    """The answer of the Prometheus at the URL: a list of (labels, value)."""
     answer = fetch_json(f"{url}/api/v1/query", query=expression, **parameters)["data"]["result"]
     return [(series["metric"], series.get("value", [0, series.get("values")])[1]) for series in answer]
 
 
 def value(url, expression, **parameters):
-    """The one value that the Prometheus at the URL answers, as a number, or None."""
+    """The answer of the Prometheus at the URL as a number, or None if it isn't one value."""
     answer = vector(url, expression, **parameters)
     return float(answer[0][1]) if len(answer) == 1 else None
 
 
 def names_what_is_there(root, texts):
-    """Each link, each picture and each file that the texts name is below the root, and each heading in its text."""
+    """Asserts that all links, pictures, files and headings that the texts name exist below the root."""
     for text in texts:
         written = text.read_text()
         for target in re.findall(r'\]\(([^)\s]+)\)|src="([^"]+)"', written):
@@ -116,7 +113,7 @@ def listens(port):
 
 
 def free_ports(count):
-    """Below those that the system gives to clients, and of this worker alone."""
+    """Ports below those that the system gives to clients. Each worker has a range of its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     found = []
     while len(found) < count:
@@ -127,11 +124,11 @@ def free_ports(count):
     return found
 
 
-free_ports.last = os.getpid()  # another run has others
+free_ports.last = os.getpid()  # another run begins elsewhere in the range
 
 
 def run(*command, code=0, timeout=200, **named):
-    """Runs it to its end, which is to have that code, one of those, or any, and gives all that it said."""
+    """Runs the command and returns its output. Its exit code must be this one, in this range, or any if None."""
     named.setdefault("env", ENVIRONMENT)
     if "input" not in named:
         named.setdefault("stdin", subprocess.DEVNULL)
@@ -155,31 +152,31 @@ def docker(*arguments, **named):
 @functools.cache
 def needs_docker():
     if not shutil.which("docker") or subprocess.run(["docker", "version"], capture_output=True).returncode:
-        pytest.skip("Docker's engine does not run here: install Docker, or start its engine (README, section 1)")
+        pytest.skip("Docker's engine isn't running: install Docker, or start its engine (README, section 1)")
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
-        pytest.skip("there is no docker compose: install the package docker-compose-plugin")
+        pytest.skip("docker compose is missing: install the package docker-compose-plugin")
 
 
 @functools.cache
-def _image(name):
+def pulled(name):
     needs_docker()
     files = "\n".join(file.read_text() for file in sorted(ROOT.glob("stack/**/*.yaml")))
     full = re.search(rf"^ *image: *({name}:\S+)", files, re.M)[1]
     if subprocess.run(["docker", "image", "inspect", full], capture_output=True).returncode:
         try:
-            pulled = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode == 0
+            code = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode
         except subprocess.TimeoutExpired:
-            pulled = False
-        if not pulled:
+            code = 1
+        if code:
             raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
     return full
 
 
 def image(name):
-    """The image with that name in a Compose file, such as prom/prometheus; skips if it can't be pulled.
+    """The full name of an image in the Compose files, such as prom/prometheus. Skips if it can't be pulled.
 
-    The engine whose network this process has joined gets it, too."""
-    full = _image(name)
+    The engine that this process has joined gets the image, too."""
+    full = pulled(name)
     if Engine.joined:
         Engine.joined.load(full)
     return full
@@ -194,11 +191,11 @@ def has_image(name):
 
 def needs(tool, package):
     if not shutil.which(tool):
-        pytest.skip(f"there is no {tool}: install the package {package}")
+        pytest.skip(f"{tool} is missing: install the package {package}")
 
 
 def start(*command, **named):
-    """Starts it in the background. The fixture process ends it, or the caller; on Linux the end of this process, too."""
+    """Starts the command in the background. The caller ends it; on Linux it also ends with this process."""
     named.setdefault("env", ENVIRONMENT)
     named.setdefault("stdin", subprocess.DEVNULL)
     if setpriv := shutil.which("setpriv"):
@@ -218,14 +215,14 @@ def end(process, seconds=10):
 
 @functools.cache
 def modelmock():
-    """The exporter, built as the README says; wherever cargo puts it."""
+    """The exporter, built as in the README, wherever cargo writes it."""
     said = run("cargo", "build", "--release", "--locked", "--quiet", "--message-format=json", cwd=ROOT, timeout=600)
     built = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     return pathlib.Path([message["executable"] for message in built if message.get("executable")][-1])
 
 
 class Model:
-    """The exporter on a port; started again with other arguments it takes the place of the one before."""
+    """The exporter on a port. If it is started again, the new process replaces the old one."""
 
     def __init__(self, port):
         self.port, self.process = port, None
@@ -235,7 +232,8 @@ class Model:
         self.stop()
         command = [modelmock(), "--listen", f"127.0.0.1:{self.port}", "--quiet", *arguments]
         self.process = start(*command, stdout=subprocess.DEVNULL)
-        until(10, f"the model on port {self.port}", lambda: self.process.poll() is None and fetch(f"http://127.0.0.1:{self.port}/"))
+        page = f"http://127.0.0.1:{self.port}/"
+        until(10, f"the model on port {self.port}", lambda: self.process.poll() is None and fetch(page))
         return self
 
     def stop(self):
@@ -248,6 +246,8 @@ class Lab:
     """A copy of the lab, with ports and a Compose project of its own, and a model on its port 5000."""
 
     def __init__(self, name, folder="the lab ü", own_ports=True):
+        # The same tests may run on another engine, too.
+        name = f"{Engine.joined.name}-{name}" if Engine.joined else name
         self.project = f"{RUN}-{name}"
         self.work = WORK / name
         self.root = self.work / folder
@@ -261,7 +261,7 @@ class Lab:
         )
 
     def copy(self, root):
-        """What a user gets, without what is the user's own, and with the ports of this lab."""
+        """The files that a user gets, with the ports of this lab."""
         left_out = shutil.ignore_patterns(".env*", "__pycache__", "logs")
         for folder in ("scripts", "stack", "src", "tests"):
             shutil.copytree(ROOT / folder, root / folder, ignore=left_out)
@@ -272,17 +272,17 @@ class Lab:
         for file in [*root.glob("scripts/*"), *root.glob("stack/**/*.*")]:
             if file.suffix in (".sh", ".yml", ".yaml", ".json", ".md"):
                 edit(file, r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
-        # Whatever the umask is.
+        # With any umask.
         self.work.chmod(0o755)
         run("chmod", "-R", "a+rX", root)
 
     def run(self, script, *arguments, code=0, env=None, **named):
-        """Runs one of its scripts, such as up, to its end, and gives all that it said."""
+        """Runs one of the lab's scripts, such as up, and returns its output."""
         command = self.root / f"scripts/{script}.sh"
         return run(command, *arguments, code=code, env=self.env | (env or {}), cwd=self.root, **named)
 
     def up(self, *services):
-        """The stack, or these services of it, and a model whose result is 0.5."""
+        """Starts the stack, or these services of it, and a model whose result is 0.5."""
         for service in services:
             image(f".*/{service}")
         if not self.model.process:
@@ -294,30 +294,31 @@ class Lab:
         remove(self.project)
 
     def container(self, service, project=""):
-        by = [f"com.docker.compose.project={self.project}{project}", f"com.docker.compose.service={service}"]
-        return docker("ps", "-aq", *(word for label in by for word in ("--filter", f"label={label}")))
+        labels = [f"project={self.project}{project}", f"service={service}"]
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        return docker("ps", "-aq", *filters)
 
     def ask(self, expression):
-        """The one value that its Prometheus answers."""
+        """The value that the lab's Prometheus answers."""
         return value(self.prometheus, expression)
 
     def mails(self, beginning=""):
-        """The subjects of the mails that begin so, the latest first."""
+        """The subjects of the mails that begin like this, the latest first."""
         messages = fetch_json(f"{self.mailpit}/api/v1/messages?limit=500")["messages"]
         return [message["Subject"] for message in messages if message["Subject"].startswith(beginning)]
 
     def alerts(self):
-        """What is pending or fires, as Prometheus has it."""
+        """The alerts that are pending or firing in the lab's Prometheus."""
         return fetch_json(f"{self.prometheus}/api/v1/alerts")["data"]["alerts"]
 
     def quiet(self):
-        """A model whose result is 0.5, until no alert is active and its mails are sent."""
+        """Starts a model whose result is 0.5, and waits until no alert is active and its mails are sent."""
         self.model.start("--value", "0.5")
         until(90, "no alert", lambda: self.alerts() == [] and self.ask("up") == 1)
         until(90, "the mail of the end", lambda: self.is_over("ModelResultHigh"))
 
     def is_over(self, alert):
-        """Whether its latest mail says so, or there was none. Prometheus tells of an end again after a minute."""
+        """Whether the alert's latest mail says RESOLVED, if it has one. Prometheus repeats an end after a minute."""
         about = [subject for subject in self.mails() if alert in subject]
         return not about or about[0].startswith("RESOLVED")
 
@@ -325,13 +326,14 @@ class Lab:
         return (self.stack / ".env").read_text().removeprefix("GRAFANA_PASSWORD=").strip()
 
 
-IN_NAMESPACE = """set -e
+# Runs as the first process of the second engine's namespaces.
+ENGINE = """set -e
 ip link set lo up
 mount -t tmpfs -o mode=755 none /mnt
 mkdir /mnt/run /mnt/work
 # crun starts no container if cgroup v1 and v2 share the controllers.
 umount /sys/fs/cgroup/unified 2>/dev/null || true
-# The program must be able to read WORK even if the project is in a closed folder, such as /root.
+# A user who isn't root must be able to read WORK, even if the project is in a closed folder such as /root.
 if [ -n "$CLOSED" ]; then
     mount --bind "$WORK" /mnt/work
     mount -t tmpfs -o mode=755 none "$CLOSED"
@@ -344,7 +346,7 @@ if [ -n "$ROOTLESS" ]; then
         mount --bind "$FOLDER/etc/$file" "/etc/$file"
     done
     chown "$ROOTLESS" "$FOLDER" "$FOLDER/data" /mnt/run
-    # Not every machine allows each user to publish a container's ports.
+    # Some machines don't allow every user to publish a container's ports.
     mknod -m 666 /mnt/tun c 10 200
     [ ! -e /dev/net/tun ] || mount --bind /mnt/tun /dev/net/tun
     set -- setpriv --reuid "$ROOTLESS" --regid "$ROOTLESS" --clear-groups "$@"
@@ -358,68 +360,70 @@ exit 1
 class Engine:
     """A second container engine, in a network and with mounts of its own, in which the lab's ports are free.
 
-    `with Engine("name"):` starts it, and moves this process into its network until the block ends: fetch(),
-    subprocesses, docker() and Chromium then see that network, and docker() this engine. image() loads images
-    into it. Its processes end with this one, however this one ends."""
+    `with Engine("name"):` starts it and moves this process into its network until the block ends. fetch(),
+    subprocesses and Chromium then see that network, docker() talks to this engine, and image() loads images
+    into it. Its processes end with this process, even if this one is killed."""
 
     joined = None
 
     def __init__(self, name, program="docker", rootless=False, disk=""):
-        """program is docker or podman; a disk, such as 100m, is in memory and has that size."""
+        """program is docker or podman. A disk, such as 100m, is in memory and has that size."""
         if sys.platform != "linux" or os.geteuid() != 0:
-            pytest.skip("only root can start a second engine, on Linux: run sudo -E scripts/test.sh")
-        for tool, package in {"docker": {"dockerd": "docker.io"}, "podman": {"podman": "podman", "newuidmap": "uidmap"}}[program].items():
-            needs(tool, package)
+            pytest.skip("only root can start a second engine, and only on Linux: run sudo -E scripts/test.sh")
+        needs(*{"docker": ("dockerd", "docker.io"), "podman": ("podman", "podman")}[program])
+        if rootless:
+            needs("newuidmap", "uidmap")
         needs_docker()
-        self.folder = WORK / f"engine-{name}"
-        self.loaded = set()
-        for part in ("data", "etc"):
-            (self.folder / part).mkdir(parents=True)
+        self.name, self.folder, self.loaded = name, WORK / f"engine-{name}", set()
+        data, etc = self.folder / "data", self.folder / "etc"
+        data.mkdir(parents=True)
+        etc.mkdir()
+        for file, line in (("passwd", "student:x:4242:4242::/:/bin/sh\n"), ("group", "student:x:4242:\n")):
+            (etc / file).write_text(pathlib.Path("/etc", file).read_text() + line)
+        for file in ("subuid", "subgid"):
+            (etc / file).write_text("student:100000:65536\n")
         self.host = f"unix://{self.folder}/engine.sock"
         # Podman wants a short path for its state.
-        data, state = self.folder / "data", "/mnt/run"
-        command = [
-            "dockerd", "-H", self.host, "--data-root", data, "--exec-root", state, "--pidfile", "/mnt/run/pid", "--iptables=false"
-        ] if program == "docker" else [
-            "podman", "--root", data, "--runroot", state, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs",
-            "--events-backend", "file", "system", "service", "--time=0", self.host
-        ]
-        if rootless:
-            for file, line in (("passwd", "student:x:4242:4242::/:/bin/sh"), ("group", "student:x:4242:")):
-                (self.folder / "etc" / file).write_text(pathlib.Path("/etc", file).read_text() + line + "\n")
-            for file in ("subuid", "subgid"):
-                (self.folder / "etc" / file).write_text("student:100000:65536\n")
+        command = {
+            "docker": f"dockerd -H {{}} --data-root {{}} --exec-root /mnt/run --pidfile /mnt/run/pid --iptables=false",
+            "podman": "podman --root {1} --runroot /mnt/run --storage-driver overlay --cgroup-manager cgroupfs"
+            " --events-backend file system service --time=0 {0}",
+        }[program]
         closed = [folder for folder in reversed(WORK.parents) if not folder.stat().st_mode & 1]
-        env = {name: ENVIRONMENT[name] for name in ("PATH", "MODELMOCK_RUN", "LC_ALL")} | {
-            "WORK": str(WORK), "FOLDER": str(self.folder), "DISK": disk, "ROOTLESS": "4242" if rootless else "",
-            "CLOSED": str(closed[0]) if closed else "", "HOME": str(data), "XDG_RUNTIME_DIR": state,
+        env = {
+            "PATH": ENVIRONMENT["PATH"], "MODELMOCK_RUN": RUN, "HOME": data, "XDG_RUNTIME_DIR": "/mnt/run",
+            "WORK": WORK, "FOLDER": self.folder, "CLOSED": closed[0] if closed else "", "DISK": disk,
+            "ROOTLESS": "4242" if rootless else "",
         }
-        spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        with (self.folder / "log").open("wb") as log:
-            self.process = start("unshare", *spaces, "sh", "-c", IN_NAMESPACE, "sh", *command,
-                                 env=env, stdout=log, stderr=log)
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        self.log = self.folder / "log"
+        with self.log.open("wb") as log:
+            self.process = start(
+                *"unshare --net --mount --pid --fork --kill-child --mount-proc sh -c".split(), ENGINE, "sh",
+                *(word.format(self.host, data) for word in command.split()),
+                env={name: str(value) for name, value in env.items()}, stdout=log, stderr=log,
+            )
         try:
-            until(30, "the second engine", lambda: self.process.poll() is not None or self.answers())
-            # The first process of its namespaces.
-            self.pid = children.read_text().strip()
-        except (AssertionError, OSError) as error:
-            raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()}") from None
+            until(30, "the second engine", self.answers)
+        except AssertionError as error:
+            end(self.process)
+            raise AssertionError(f"{error}; its log:\n{self.log.read_text()}") from None
+        # The first process of its namespaces.
+        self.pid = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
 
     def answers(self):
+        assert self.process.poll() is None, "the second engine has ended"
         return subprocess.run(["docker", "-H", self.host, "version"], capture_output=True).returncode == 0
 
     def load(self, *images):
         """Copies images of the first engine into this one."""
-        missing = [name for name in images if name not in self.loaded]
-        if missing:
+        if missing := [name for name in images if name not in self.loaded]:
             with subprocess.Popen(["docker", "save", *missing], stdout=subprocess.PIPE) as save:
                 run("docker", "-H", self.host, "load", stdin=save.stdout, timeout=300)
             assert save.returncode == 0, f"docker save {missing} failed"
             self.loaded.update(missing)
 
     def command(self, *command, **env):
-        """The command, in its network and with its mounts."""
+        """The command as a list of words that runs it in the engine's network and with its mounts."""
         given = [f"{name}={value}" for name, value in {"DOCKER_HOST": self.host, **env}.items()]
         return ["nsenter", "--target", self.pid, "--net", "--mount", "env", *given, *command]
 
@@ -428,39 +432,38 @@ class Engine:
 
     def __enter__(self):
         assert not Engine.joined
-        self.before = open("/proc/thread-self/ns/net")
+        self.network = open("/proc/thread-self/ns/net")
         with open(f"/proc/{self.pid}/ns/net") as network:
             join(network)
-        Engine.joined = self
-        self.environment = dict(ENVIRONMENT)
+        Engine.joined, self.environment = self, dict(ENVIRONMENT)
         ENVIRONMENT.pop("DOCKER_CONTEXT", None)
         ENVIRONMENT["DOCKER_HOST"] = self.host
         return self
 
     def __exit__(self, *_):
-        with self.before:
-            join(self.before)
+        with self.network:
+            join(self.network)
         Engine.joined = None
         ENVIRONMENT.clear()
         ENVIRONMENT.update(self.environment)
         self.stop()
 
     def stop(self):
-        # With the first process of a namespace all of its processes end.
+        # All processes of a namespace end with its first one.
         os.kill(int(self.pid), signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def join(network):
-    """Moves this thread, and what it starts, into that network namespace."""
+    """Moves this thread, and the processes that it starts, into the network namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(network.fileno(), 0x40000000):  # CLONE_NEWNET
         raise OSError(ctypes.get_errno(), "setns failed")
 
 
 def edit(file, pattern, new):
-    """Changes a file in its place, as an editor does, and as one that all may read; it must have the pattern."""
+    """Replaces a file, as many editors do, with each match of the pattern changed."""
     before = file.read_text(encoding="utf-8")
     put(file, re.sub(pattern, new, before, flags=re.M))
 
@@ -473,17 +476,16 @@ def put(file, text):
 
 
 def remove(project):
-    """Containers, volumes and networks of the Compose projects of this run whose name begins so."""
-    assert project.startswith(RUN)
+    """Removes containers, volumes, networks and images of the tests' Compose projects that begin like this."""
+    assert project.startswith("modelmock-test-")
     kinds = {"container": ["ps", "-a"], "volume": ["volume", "ls"], "network": ["network", "ls"]}
-    names = {"container": "{{.ID}}", "volume": "{{.Name}}", "network": "{{.ID}}"}
     for kind, listing in kinds.items():
-        form = names[kind] + ' {{.Label "com.docker.compose.project"}}'
-        lines = docker(*listing, "--filter", "label=com.docker.compose.project", "--format", form).splitlines()
-        mine = [line.split()[0] for line in lines if f"{line.split()[1]}-".startswith(f"{project}-")]
-        if project == RUN:
-            mine += docker(*listing, "--filter", f"label={LABEL}", "--format", names[kind]).splitlines()
+        name = "{{.Name}}" if kind == "volume" else "{{.ID}}"
+        form = name + '|{{.Label "com.docker.compose.project"}}|{{.Label "modelmock.tests"}}'
+        lines = [line.split("|") for line in docker(*listing, "--format", form).splitlines()]
+        mine = [name for name, of, run in lines if f"{of}-".startswith(f"{project}-") or run == project]
         if mine:
             docker(kind, "rm", "-f", *(["-v"] if kind == "container" else []), *mine, code=None)
-    if images := docker("image", "ls", "--filter", f"reference={project}", "--filter", f"reference={project}-*", "--format", "{{.Repository}}:{{.Tag}}").split():
+    filters = [word for name in (project, f"{project}-*") for word in ("--filter", f"reference={name}")]
+    if images := docker("image", "ls", *filters, "--format", "{{.Repository}}:{{.Tag}}").split():
         docker("image", "rm", *images, code=None)

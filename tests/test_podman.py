@@ -1,0 +1,35 @@
+"""The finished stack's own tests a second time, on Podman without root, in which the lab has its real ports."""
+
+import json
+
+import pytest
+
+from lab import Engine, docker
+from test_stack import *  # noqa: F403
+from test_stack import lab  # noqa: F401 (a fixture)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine():
+    with Engine("podman", program="podman", rootless=True) as engine:
+        yield engine
+
+
+def test_each_container_has_limits_and_stays_down_after_a_reboot(lab, engine):
+    """Replaces test_stack's: on cgroup v1, Podman without root has no limits; and it lists capabilities otherwise."""
+    for service in lab.services:
+        container = json.loads(docker("inspect", lab.container(service)))[0]
+        status = engine.run("cat", f"/proc/{container['State']['Pid']}/status")
+        assert "\nCapEff:\t0000000000000000\n" in status and "\nNoNewPrivs:\t1\n" in status, service
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"] and host["RestartPolicy"]["Name"] == "on-failure", service
+        # Root in the container is the student, and not root on the machine.
+        assert int(status.split("\nUid:\t")[1].split()[0]) >= 4242, service
+
+
+def test_the_students_first_stack_publishes_ports(lab):
+    """Before the lab's step to the host network, a container has a network of its own."""
+    name = f"{lab.project}-ports"
+    docker("run", "-d", "--name", name, "-p", "127.0.0.1:18025:8025", image("axllent/mailpit"))  # noqa: F405
+    until(10, "the published port", lambda: fetch("http://127.0.0.1:18025/readyz") is not None)  # noqa: F405
+    docker("rm", "-f", "-v", name)
