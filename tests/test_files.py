@@ -88,10 +88,7 @@ def test_the_unit_tests_of_the_rules_pass():
 ROUTES = [
     ("ModelResultHigh", "", "default-route"),
     ("ModelMockDown", "", "default-route"),
-    ("ModelResultStale", "", "default-route"),
-    ("ModelResultDrift", "", "default-route"),
     ("ModelResultHigh", "monitoring-a", '{class!=""}'),
-    ("ModelResultStale", "monitoring-a", '{class!=""}'),
     ("ModelMockDown", "monitoring-a", '{alertname="ModelMockDown"}'),
 ]
 
