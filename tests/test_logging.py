@@ -232,22 +232,3 @@ def test_lines_arrive_although_the_clock_jumps(lab):
         write(lab, "localhost:7", [line])
         time.sleep(0.3)
     arrive(lab, "localhost:7", lines)
-
-
-def test_a_crash_loses_no_line_and_doubles_none(lab):
-    containers = [lab.container(service) for service in MEMORY]
-    with logged(lab, "localhost:8", "--interval", "0.02"):
-        # Loki alone, Fluent Bit alone, then both.
-        for killed in (containers[:1], containers[1:], containers):
-            docker("kill", *killed)
-            time.sleep(2)
-            docker("start", *killed)
-    lines = results(lab.logs / "localhost:8.log")
-    assert len(lines) > 200
-    arrive(lab, "localhost:8", lines, 60)
-    # Until now, Loki dropped a doubled line because it was in the same chunk. After the flush, it would count.
-    fetch(f"{lab.loki}/flush", method="POST")
-    docker("restart", containers[1])
-    until(20, "Fluent Bit", lambda: fetch(f"http://127.0.0.1:{lab.ports[2020]}/"))
-    time.sleep(3)
-    assert query(lab, 'sum(count_over_time({instance="localhost:8"}[1h]))') == len(lines)

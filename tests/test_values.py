@@ -99,7 +99,7 @@ VALUES = {
             {ADA: 2, BEN: 4, OWN: 40},
         ],
         "Distribution of the results": [tenths(13.2, 14.4, 15.6, 16.8, 18, 21.6, 25.2, 28.8, 32.4, 36)],
-        "Who was down, and when": [{CLEO + ', job="model_mock"': 0}],
+        "Models that were down": [{CLEO + ', job="model_mock"': 0}],
     },
     ("class", "a"): {
         "Up": [2, 2],
@@ -108,7 +108,7 @@ VALUES = {
         "Alerts firing": [2],
         "Models": [{ADA: 1, BEN: 1}, {ADA: 1, BEN: 0.25}, {ADA: 0.95, BEN: 0.3}, {ADA: 2, BEN: 4}],
         "Distribution of the results": [tenths(1.2, 2.4, 3.6, 4.8, 6, 9.6, 13.2, 16.8, 20.4, 24)],
-        "Who was down, and when": [{'instance="none was down"': 1}],
+        "Models that were down": [{'instance="none was down"': 1}],
     },
     ("model", "localhost:5002"): {
         "Result": [{BEN_JOB: 0.3}],
@@ -225,7 +225,7 @@ LOOK = {
     "Above 0.9": ([""], {"decimals": 0}, [("transparent", 0), (ORANGE, 1)]),
     "Alerts firing": ([""], {"decimals": 0}, [("transparent", 0), (ORANGE, 1)]),
     "Distribution of the results": (["{{le}}"], {}),
-    "Who was down, and when": (["{{instance}} {{student}}"], {}),
+    "Models that were down": (["{{instance}} {{student}}"], {}),
     "Result": (["{{instance}}"], {"min": 0, "max": 1}, [("green", 0), ("red", HIGH)]),
     "Latest result": (["{{instance}}"], {"decimals": 3}, [("blue", 0), ("red", HIGH)]),
     "Target": (["{{instance}}"], {}, [(ORANGE, 0), (BLUE, 1)]),
@@ -275,7 +275,7 @@ def test_the_table_of_a_class_is_on_the_first_screen():
     assert limits(fields["Result"]) == [("blue", 0), ("orange", HIGH)]
     assert (fields["Result"]["min"], fields["Result"]["max"]) == (0, 1)
     # A click leads to the model.
-    timeline = PANELS["Who was down, and when"]["fieldConfig"]["defaults"]["links"][0]["url"]
+    timeline = PANELS["Models that were down"]["fieldConfig"]["defaults"]["links"][0]["url"]
     for url, model in ((fields["Model"]["links"][0]["url"], "__value.raw"), (timeline, "__field.labels.instance")):
         assert url == f"/d/modelmock?var-instance=${{{model}}}&from=${{__from}}&to=${{__to}}"
 
@@ -291,7 +291,7 @@ def test_a_state_is_printed_in_words():
     found = {title: states(panel) for title, panel in PANELS.items() if states(panel)}
     assert found.pop("Alerts") == {"0": ("inactive", BLUE), "1": ("pending", ORANGE), "2": ("firing", RED)}
     up_or_down = {"0": ("DOWN", ORANGE), "1": ("UP", BLUE)}
-    assert found == dict.fromkeys(["Models", "Who was down, and when", "Target"], up_or_down)
+    assert found == dict.fromkeys(["Models", "Models that were down", "Target"], up_or_down)
 
 
 def contrast(one, other):
