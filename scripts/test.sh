@@ -2,11 +2,10 @@
 # test.sh [KIND...] [PYTEST_ARGUMENT...]: runs all tests: the code, its cost, the scripts and the stack with
 # the real programs, and a student's way through the lab.
 #
-# KIND is the name of a file in tests/, such as up for test_up.py; without one, all but "limit", which
-# measures for ten minutes. -k WORDS runs the tests with these words in their names. Tests whose tools are
-# missing are skipped, with a message that says how to install them; with CI=true that is a failure, unless
-# an image can't be pulled. Without Python, it runs the tests that need only Rust and a shell.
-# The last line is the count. See tests/README.md.
+# KIND is the name of a file in tests/, such as up for test_up.py. -k WORDS runs the tests with these words
+# in their names. Tests whose tools are missing are skipped, with a message that says how to install them;
+# with CI=true that is a failure, unless an image can't be pulled. Without Python, it runs the tests that
+# need only Rust and a shell. The last line is the count. See tests/README.md.
 
 set -eu
 # shellcheck source=scripts/common.sh
@@ -28,9 +27,8 @@ test_without_python() {
 	mkdir -p target
 	for script in scripts/*.sh; do
 		attempt "$script is valid" sh -n "$script"
-		# The other scripts source these two.
-		case $script in *common.sh | *images.sh) continue ;; esac
-		attempt "$script prints its help" sh "$script" -h
+		# The others are only sourced.
+		[ ! -x "$script" ] || attempt "$script prints its help" sh "$script" -h
 	done
 	attempt_with shellcheck "install the package shellcheck" "the scripts are clean" shellcheck -x scripts/*.sh
 	attempt_with cargo-fmt "run rustup component add rustfmt" "the code is formatted" cargo fmt --check
@@ -82,13 +80,11 @@ arguments=$#
 before=
 for argument in "$@"; do
 	shift
-	for file in "tests/test_$argument.py" "tests/$argument.py"; do
-		# The word after a flag belongs to the flag.
-		case $before in
-		-*) ;;
-		*) [ ! -e "$file" ] || argument=$file ;;
-		esac
-	done
+	# The word after a flag belongs to the flag.
+	case $before in
+	-*) ;;
+	*) [ ! -e "tests/test_$argument.py" ] || argument=tests/test_$argument.py ;;
+	esac
 	set -- "$@" "$argument"
 	before=$argument
 done
