@@ -137,7 +137,7 @@ def inventory():
             # A volume that was replaced has lost its data: its folder is newer, if this user may see that.
             if line.startswith(kind):
                 stat = subprocess.run(["stat", "-c", "%W", line.split()[1]], capture_output=True, text=True)
-                found.add(line + stat.stdout)
+                found.add(f"{line} {stat.stdout.strip()}")
     return found
 
 
@@ -196,7 +196,7 @@ def pytest_sessionfinish(session):
     there, was = inventory(), session.config.stash[before]
     differs += [f"gone: {line}" for line in sorted(was - there) if "modelmock-test-" not in line]
     differs += [f"left behind: {line}" for line in sorted(there) if RUN in line]
-    if IN_CI and not any(line.startswith("volume modelmock_") for line in was):
+    if IN_CI and not any(line.startswith("volume ") and " modelmock_" in line for line in was):
         differs.append("no stack with data was there to look at: run scripts/up.sh mailpit, then scripts/down.sh")
     report = pytest.TestReport(
         nodeid="tests/conftest.py::the_users_stack_and_data_are_as_before",

@@ -159,6 +159,7 @@ def needs_docker():
 
 @functools.cache
 def pulled(name):
+    """The full name of the image, and whether the first engine has it or can pull it."""
     needs_docker()
     files = "\n".join(file.read_text() for file in sorted(ROOT.glob("stack/**/*.yaml")))
     full = re.search(rf"^ *image: *({name}:\S+)", files, re.M)[1]
@@ -167,16 +168,17 @@ def pulled(name):
             code = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode
         except subprocess.TimeoutExpired:
             code = 1
-        if code:
-            raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
-    return full
+        return full, code == 0
+    return full, True
 
 
 def image(name):
     """The full name of an image in the Compose files, such as prom/prometheus. Skips if it can't be pulled.
 
     The engine that this process has joined gets the image, too."""
-    full = pulled(name)
+    full, is_here = pulled(name)
+    if not is_here:
+        raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
     if Engine.joined:
         Engine.joined.load(full)
     return full
