@@ -111,7 +111,6 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
-    use crate::log;
 
     /// A connection whose last activity was so many seconds ago, and the client's end of it.
     fn entry<'scope>(scope: &'scope thread::Scope<'scope, '_>, seconds: u64) -> (Arc<Connection>, Entry<'scope>) {
@@ -160,7 +159,7 @@ mod tests {
         let peer = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(peer.local_addr().unwrap()).unwrap();
         let listener = TcpListener::from(OwnedFd::from(stream));
-        let (errors, lines) = log::queue();
+        let (errors, lines) = crate::log::queue();
         thread::spawn(move || serve(&listener, &Exposition::new(Arc::default(), Duration::ZERO), &errors));
         let line = lines.recv_timeout(Duration::from_secs(20)).expect("an error");
         assert!(line.starts_with("cannot accept connections: ") && line.contains("start the program again"), "{line}");

@@ -76,11 +76,11 @@ impl Process {
 
 /// Reads a file of procfs again from its start.
 fn reread(mut file: &File) -> Option<String> {
-    // The kernel renders the file for each read, so a buffer that fits all of it saves time.
-    let mut text = String::with_capacity(4096);
+    // The kernel renders the file for each read, so one read into a large buffer saves time.
+    let mut text = vec![0; 1 << 16];
     file.rewind().ok()?;
-    file.take(u64::MAX).read_to_string(&mut text).ok()?;
-    Some(text)
+    let length = file.read(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 /// The number after `name` at the start of a line.

@@ -177,7 +177,6 @@ fn it_serves_and_draws_if_its_output_is_full_closed_or_broken() {
     });
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn it_accepts_clients_while_its_warning_waits_for_a_full_output() {
     let (full, _reader) = full_stream();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::{Connection, Exporter, Page, REQUEST, TIMEOUT, wait_until};
 
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), ignore = "the process metrics need Linux")]
 #[test]
 fn the_page_is_the_stored_one() {
     let exporter = Exporter::start(&["--seed", "1", "--interval", "86400"]);
@@ -114,7 +114,7 @@ fn the_statistics_of_a_page_agree_with_each_other() {
     assert!(pages > 400, "only {pages} pages");
 }
 
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), ignore = "the process metrics need Linux")]
 #[test]
 fn the_process_metrics_are_those_of_the_process() {
     let unix_time = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
