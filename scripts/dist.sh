@@ -1,69 +1,141 @@
 #!/bin/sh
-# dist.sh: makes the file that a teacher hands out: the exporter, fully static, for any Linux.
+# dist.sh [PLATFORM...]: makes the programs that a teacher hands out, each one file, in target/dist.
 #
-# It proves it, too: the file runs in an empty root directory and is scraped there. It prints the
-# file's path, its size and its SHA-256 sum.
+# PLATFORM is linux-x86_64, linux-arm64 or windows-x86_64; without one, the Linux of this machine.
+# A Linux program is static: it runs on any Linux of that processor. For each program, dist.sh prints
+# its path, its size and its SHA-256 sum, and target/dist/SHA256SUMS holds all sums. It starts and
+# scrapes each program that runs here: natively, with qemu-user-static, or with wine.
+# macOS: it makes no program for a Mac. On a Mac, cargo run --release builds and starts the model.
 
 set -eu
 # shellcheck source=scripts/common.sh
 . "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
-# glibc's share of a static file is some 0.9 MB, and grows from release to release.
-most_bytes=1800000
+# The C library's part of a static file is some 0.9 MB, and grows from release to release.
+max_bytes=1800000
+dist=$root/target/dist
+folder=
+exporter=
 
-take_no_argument "$@"
+case ${1-} in
+-h | --help)
+	print_help
+	exit
+	;;
+esac
+for platform in "$@"; do
+	case $platform in
+	linux-x86_64 | linux-arm64 | windows-x86_64) ;;
+	*) usage_error "unknown platform '$platform': there are linux-x86_64, linux-arm64, windows-x86_64" ;;
+	esac
+done
 require_curl
 command -v cargo >/dev/null || die "cargo is missing: install Rust (README, Start)"
+case $(rustc -vV | sed -n 's/^host: //p') in
+x86_64-*-linux-*) host=linux-x86_64 ;;
+aarch64-*-linux-*) host=linux-arm64 ;;
+*) die "it makes programs on Linux only, with an x86_64 or arm64 processor: here, use cargo build --release" ;;
+esac
+[ $# -gt 0 ] || set -- $host
 cd "$root"
 
-host=$(rustc -vV | sed -n 's/^host: //p')
-case $host in
-*-linux-*) ;;
-*) die "a static file is made on Linux only, and this is $host: cargo build --release makes a file for this system" ;;
-esac
-machine=${host%%-*}
-target=$machine-unknown-linux-musl
-flags=
-if [ ! -d "$(rustc --print target-libdir --target "$target" 2>/dev/null)" ]; then
-	target=$machine-unknown-linux-gnu
-	flags="-C target-feature=+crt-static"
-fi
-RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$target"
-
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-file=target/dist/modelmock-$version-linux-$machine
-built=target/$target/release/modelmock
-bytes=$(wc -c <"$built" | tr -d ' ')
-[ "$bytes" -le $most_bytes ] || die "$built has $bytes bytes, more than $most_bytes"
-
-# Only root may change the root directory; anybody else may in a user namespace.
-if [ "$(id -u)" -eq 0 ]; then
-	in_root=chroot
-else
-	in_root="unshare --user --map-root-user chroot"
-fi
-empty=$(mktemp -d)
-exporter=
-trap '[ -z "$exporter" ] || kill "$exporter" 2>/dev/null; rm -rf "$empty" "$file.new"' EXIT
+clean_up() {
+	# The shell would report that the program was terminated.
+	[ -z "$exporter" ] || { kill "$exporter" && wait "$exporter"; } 2>/dev/null || true
+	exporter=
+	# Wine's server ends some seconds after the program, and writes until then.
+	while [ -n "$folder" ] && ! rm -rf "$folder" 2>/dev/null; do sleep 1; done
+	folder=
+}
+trap clean_up EXIT
 trap 'exit 1' INT TERM HUP
-cp "$built" "$empty/modelmock"
-# It is looked into from now on, whether the background has begun or not.
-: >"$empty/stdout"
-# shellcheck disable=SC2086 # the words are a command
-$in_root "$empty" /modelmock --listen 127.0.0.1:0 >"$empty/stdout" &
-exporter=$!
-tries=0
-until url=$(sed -n 's/.*\(http:[^;]*\);.*/\1/p' "$empty/stdout") && [ -n "$url" ]; do
-	tries=$((tries + 1))
-	[ $tries -le 50 ] || die "$built does not start in an empty root directory: it is not static"
-	sleep 0.1
-done
-get "$url" | grep -q '^model_result ' || die "$built is not scraped in an empty root directory"
-# It has its name once it is whole and proved.
-mkdir -p target/dist
-if ! cp "$built" "$file.new" || ! mv "$file.new" "$file"; then
-	die "cannot write $file: is the disk full?"
-fi
 
-echo "$file"
-echo "$bytes bytes, for $target; it ran in an empty root directory and was scraped there"
-sha256 "$file" | sed 's/^\([0-9a-f]*\).*/SHA-256 \1/'
+has_target() {
+	[ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]
+}
+
+# build PLATFORM: the program, by cargo; sets $target and $built.
+build() {
+	flags='' linker='' built=modelmock
+	case $1 in
+	windows-*) target=x86_64-pc-windows-gnu built=modelmock.exe ;;
+	linux-x86_64) target=x86_64-unknown-linux-musl ;;
+	linux-arm64) target=aarch64-unknown-linux-musl ;;
+	esac
+	if [ "$1" = $host ]; then
+		# A bare Rust can't link for musl; it can link the C library of this machine into the program.
+		has_target "$target" || target=${target%musl}gnu flags="-C target-feature=+crt-static"
+	elif [ "${1%-*}" = linux ]; then
+		# Rust's own linker: the one of this machine links for one processor only.
+		linker=rust-lld
+	elif ! command -v x86_64-w64-mingw32-gcc >/dev/null; then
+		die "the linker for $1 is missing: install the package gcc-mingw-w64-x86-64"
+	fi
+	has_target "$target" || die "Rust has no target $target yet: run rustup target add $target"
+	variable=CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER
+	# Windows' import libraries can't be made in a folder whose path has blanks: the link to it has none.
+	folder=$(mktemp -d)
+	ln -s "$root/target" "$folder/target"
+	env RUSTFLAGS="$flags" CARGO_TARGET_DIR="$folder/target" ${linker:+"$variable=$linker"} cargo build --quiet --release --locked --target "$target"
+	clean_up
+	built=target/$target/release/$built
+	bytes=$(wc -c <"$built" | tr -d ' ')
+	[ "$bytes" -le $max_bytes ] || die "$built has $bytes bytes, more than $max_bytes"
+}
+
+# try [EMULATOR]: starts the program, scrapes it, and sees that it is static. In a folder of its own, as wine can't
+# read each path.
+try() {
+	folder=$(mktemp -d)
+	cp "$built" "$folder/"
+	: >"$folder/stdout"
+	(
+		cd "$folder"
+		export WINEPREFIX="$folder/wine" WINEDEBUG=-all
+		exec "$@" "./${built##*/}" --listen 127.0.0.1:0 >stdout 2>stderr
+	) &
+	exporter=$!
+	tries=0
+	# Wine makes its folders at its first start, which takes up to a minute.
+	until url=$(sed -n 's/.*\(http:[^;]*\);.*/\1/p' "$folder/stdout") && [ -n "$url" ]; do
+		tries=$((tries + 1))
+		if [ $tries -gt 600 ] || ! kill -0 $exporter 2>/dev/null; then
+			cat "$folder/stderr" >&2
+			die "$built doesn't start: see the output above"
+		fi
+		sleep 0.2
+	done
+	get "$url" | grep -q '^model_result ' || die "$built doesn't answer a scrape at $url"
+	# Qemu and wine have libraries of their own. They start a Linux program only if it is static.
+	[ $# -gt 0 ] || ! grep -q '\.so' "/proc/$exporter/maps" || die "$built is not static: it uses libraries of this machine"
+	clean_up
+}
+
+mkdir -p "$dist" || die "cannot write $dist"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+for platform in "$@"; do
+	build "$platform"
+	emulator=
+	case $platform in
+	"$host") ;;
+	linux-x86_64) emulator=qemu-x86_64-static ;;
+	linux-arm64) emulator=qemu-aarch64-static ;;
+	windows-*) emulator=wine ;;
+	esac
+	if [ -z "$emulator" ] || command -v $emulator >/dev/null; then
+		try $emulator
+		verdict="started and scraped${emulator:+ with $emulator}"
+	else
+		verdict="built, not run: there is no $emulator"
+	fi
+	file=target/dist/modelmock-$version-$platform
+	[ "${platform%-*}" = linux ] || file=$file.exe
+	# The program gets its name when it is complete and tested.
+	if ! cp "$built" "$file.new" || ! mv "$file.new" "$file"; then
+		rm -f "$file.new"
+		die "cannot write $file: is the disk full?"
+	fi
+	echo "$file"
+	echo "$bytes bytes, for $target: $verdict"
+	echo "SHA-256 $(sha256 "$file" | cut -d ' ' -f 1)"
+done
+(cd "$dist" && for file in modelmock-"$version"-*; do sha256 "$file"; done >SHA256SUMS) || die "cannot write $dist/SHA256SUMS"

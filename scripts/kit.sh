@@ -1,11 +1,12 @@
 #!/bin/sh
-# kit.sh [SERVICE...]: makes one file for laptops without Rust and without a network: the kit.
+# kit.sh [--platform PLATFORM] [SERVICE...]: makes one file for laptops without Rust or a network: the kit.
 #
-# SERVICE is prometheus, alertmanager, mailpit or grafana; all four by default. In the file are the
-# README, stack/, the scripts of the lab, the exporter as a static program, the images of the
-# services, and the exporter as an image of its own. An image that is missing here is pulled first.
-# A student unpacks it anywhere; scripts/up.sh then loads the images and asks no network.
-# It prints the file's path, its size and its SHA-256 sum.
+# SERVICE is prometheus, alertmanager, mailpit, grafana or logging; the first four by default. The kit holds
+# the README, stack/ and the lab's scripts as git has them, committed; the model as a static program, for
+# Windows, and as an image; and the images of the services. kit.sh pulls images that are missing here.
+# PLATFORM is linux/amd64 or linux/arm64 (Apple silicon); the one of Docker's engine by default.
+# A student unpacks the kit anywhere; scripts/up.sh then loads the images and needs no network.
+# kit.sh prints the file's path, its size, its SHA-256 sum, and the space that a student needs.
 
 set -u
 # shellcheck source=scripts/common.sh
@@ -13,12 +14,20 @@ set -u
 # shellcheck source=scripts/images.sh
 . "$root/scripts/images.sh"
 folder=
-child=
+platform=
+kept=
 
 case ${1-} in
 -h | --help)
 	print_help
 	exit
+	;;
+--platform)
+	case ${2-} in
+	linux/amd64 | linux/arm64) platform=$2 ;;
+	*) usage_error "--platform takes linux/amd64 or linux/arm64, not '${2-}'" ;;
+	esac
+	shift 2
 	;;
 -*) usage_error "unknown flag '$1'" ;;
 esac
@@ -27,19 +36,26 @@ case " $wanted " in
 *" exporter "*) usage_error "the exporter is in every kit" ;;
 esac
 command -v rustc >/dev/null || die "Rust is missing, which makes the static exporter: https://rustup.rs"
-for tool in curl gzip tar; do
+for tool in curl git gzip tar; do
 	command -v $tool >/dev/null || die "$tool is missing: install the package $tool"
 done
 require_docker
+git -C "$root" rev-parse -q --verify HEAD >/dev/null ||
+	die "git can't read $root, and the kit holds what git has: make the kit in a clone of the project"
 
 clean_up() {
-	[ -z "$child" ] || kill "$child" 2>/dev/null
+	end_pull
 	[ -z "$folder" ] || rm -rf "$folder"
+	for service in $kept; do
+		docker image rm "$(image "$service")" >/dev/null 2>&1
+		docker tag "modelmock-kept:$service" "$(image "$service")"
+		docker image rm "modelmock-kept:$service" >/dev/null
+	done
 }
 trap clean_up EXIT
 trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 1' INT TERM HUP
 
-# run_interruptible COMMAND...: it, so that a signal need not wait for its end.
+# run_interruptible COMMAND...: runs it so that a signal needn't wait for its end.
 run_interruptible() {
 	"$@" &
 	child=$!
@@ -54,11 +70,25 @@ megabytes() {
 	wc -c <"$1" | awk '{ printf "%.1f MB", $1 / 1000000 }'
 }
 
+# set_aside SERVICE: gives this machine's image another name until the end, if it is for another processor.
+set_aside() {
+	case $(docker image inspect -f '{{.Architecture}}' "$(image "$1")" 2>/dev/null) in
+	'' | "${platform#*/}") ;;
+	*)
+		docker tag "$(image "$1")" "modelmock-kept:$1" || exit
+		kept="$kept $1"
+		docker image rm "$(image "$1")" >/dev/null || exit
+		;;
+	esac
+}
+
 # pack SERVICE IMAGE: the image as a file of the kit, and its line in the list.
 pack() {
 	file=$kit/images/$1.tar
 	docker image inspect -f "$1 $2 {{.Id}} {{.Architecture}} {{.Size}} {{range .RootFS.Layers}}{{.}},{{end}}" "$2" >>"$kit/images/list" ||
 		die "the image $2 is gone again: try again"
+	[ "$(docker image inspect -f '{{.Architecture}}' "$2")" = "${platform#*/}" ] ||
+		die "the image $2 is not for $platform: run docker image rm $2, then try again"
 	if ! run_interruptible docker save -o "$file" "$2" || ! run_interruptible gzip "$file"; then
 		die "cannot write $file: is the disk full?"
 	fi
@@ -67,40 +97,72 @@ pack() {
 	echo "packed $2: $(megabytes "$file.gz")"
 }
 
-echo "making the static exporter"
-made=$("$root/scripts/dist.sh") || exit
-exporter=$root/$(printf '%s\n' "$made" | head -n 1)
-version=${exporter##*/modelmock-}
-machine=${version#*-linux-}
-version=${version%-linux-*}
-# shellcheck disable=SC2086 # the names are words
-get_images $wanted
+engine=$(docker version --format '{{.Server.Os}}/{{.Server.Arch}}')
+platform=${platform:-$engine}
+case $platform in
+linux/amd64) program=linux-x86_64 ;;
+linux/arm64) program=linux-arm64 ;;
+*) die "Docker's engine is for $engine, and kits are for linux/amd64 or linux/arm64: see --platform" ;;
+esac
+packed="README.md stack scripts :!scripts/kit.sh :!scripts/dist.sh :!scripts/grade.sh :!scripts/test.sh"
+# shellcheck disable=SC2086 # the names are words, here and below
+git -C "$root" status --porcelain --ignored --untracked-files=all -- $packed src 'Cargo.*' | while read -r state path; do
+	case $state,$path in
+	*,src/* | *,Cargo.*) echo "the program is built from your changed $path" ;;
+	[?!]*) echo "not in the kit, as git doesn't have it: $path" ;;
+	*) echo "in the kit as committed, without your changes: $path" ;;
+	esac
+done
 
 mkdir -p "$root/target/kit" || die "cannot write $root/target/kit"
 folder=$(mktemp -d "$root/target/kit/.making.XXXXXX") || die "cannot write $root/target/kit"
-name=modelmock-lab-$version-linux-$machine
-kit=$folder/modelmock-lab-$version
-mkdir -p "$kit/scripts" "$kit/images"
-for script in common images up down check store; do
-	cp "$root/scripts/$script.sh" "$kit/scripts/" || die "cannot write $kit"
+echo "making the static exporter"
+made=$("$root/scripts/dist.sh" $program) || exit
+exporter=$root/$(printf '%s\n' "$made" | head -n 1)
+made=$("$root/scripts/dist.sh" windows-x86_64 2>"$folder/why") || echo "no modelmock.exe in the kit: $(tail -n 1 "$folder/why")"
+windows=$(printf '%s\n' "$made" | head -n 1)
+version=${exporter##*/modelmock-}
+version=${version%-linux-*}
+for service in exporter $wanted; do
+	set_aside "$service"
 done
+# shellcheck disable=SC2086 # the names are words
+DOCKER_DEFAULT_PLATFORM=$platform get_images $wanted
+
+name=modelmock-lab-$version
+# A kit with other services has a name and a folder of its own.
+[ "$wanted" = "$(services)" ] || name=$name-$(echo "$wanted" | tr ' ' -)
+kit=$folder/$name
+mkdir -p "$kit/images" || die "cannot write $kit"
+# shellcheck disable=SC2086 # words
+git -C "$root" archive HEAD $packed | tar -C "$kit" -xf - || die "cannot write $kit: see the output above"
 cp "$exporter" "$kit/modelmock" || die "cannot write $kit"
-cp -R "$root/README.md" "$root/stack" "$kit/" || die "cannot write $kit"
-# The password of this machine's own stack.
-rm -rf "$kit"/stack/.env* "$kit/stack/logs"
+[ -z "$windows" ] || cp "$root/$windows" "$kit/modelmock.exe" || die "cannot write $kit"
+lacks=$(for service in $(services prometheus alertmanager mailpit grafana logging); do
+	case " $wanted " in
+	*" $service "*) ;;
+	*) service_field 6 "$service" ;;
+	esac
+done | paste -s -d , - | sed 's/,/, /g')
+# The text is for students without Rust, and without the section of a program that the kit lacks.
 find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) | while read -r text; do
-	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d; s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" >"$folder/text" &&
-		cat "$folder/text" >"$text" || exit 1
+	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d; s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" |
+		awk -v lacks=", $lacks, " -v readme="$([ "${text##*/}" != README.md ] || [ "${text%/*}" != "$kit" ] || echo yes)" '
+			/^##/ { drop = readme && $1 == "###" && index(lacks, ", " $3 ", ") }
+			!drop { print }
+			readme && NR == 1 && lacks != ", , " { printf "\n> This kit has no %s: leave out the steps that need it.\n", substr(lacks, 3, length(lacks) - 4) }
+		' >"$folder/text" && cat "$folder/text" >"$text" || exit 1
 done || die "cannot write $kit"
 chmod -R a+rX "$kit"
 
 image=$(image exporter)
 before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)
 tar -C "$kit" -cf "$folder/exporter.tar" modelmock || die "cannot write $folder"
+[ "$platform" = "$engine" ] || export DOCKER_DEFAULT_PLATFORM="$platform"
 docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' "$folder/exporter.tar" "$image" >/dev/null ||
-	die "the engine does not take the exporter as an image: what it said is above"
+	die "the engine does not take the exporter as an image: see the output above"
 rm "$folder/exporter.tar"
-# A name that somebody gave to the one before keeps it.
+# An earlier one that still has a name stays.
 [ "$(docker image inspect -f '{{len .RepoTags}}' "$before" 2>/dev/null)" != 0 ] || docker image rm "$before" >/dev/null
 pack exporter "$image"
 for service in $wanted; do
@@ -112,17 +174,14 @@ done) >"$folder/sums" || die "cannot write $folder/sums"
 mv "$folder/sums" "$kit/sums"
 
 echo "writing the kit"
-run_interruptible tar -C "$folder" -cf "$folder/$name.tar" "${kit##*/}" || die "cannot write $folder/$name.tar: is the disk full?"
+run_interruptible tar -C "$folder" -cf "$folder/$name.tar" "$name" || die "cannot write $folder/$name.tar: is the disk full?"
 sum=$(sha256 "$folder/$name.tar") || exit
-file=target/kit/$name.tar
+file=target/kit/$name-$program.tar
 mv "$folder/$name.tar" "$root/$file" || die "cannot write $root/$file"
 bytes=$(wc -c <"$root/$file" | tr -d ' ')
 echo "$file"
 echo "$bytes bytes ($(megabytes "$root/$file"))"
 echo "SHA-256 ${sum%% *}"
-for service in $(services); do
-	case " $wanted " in
-	*" $service "*) ;;
-	*) echo "It lacks $service: scripts/up.sh says so there." ;;
-	esac
-done
+# While an image is loaded it is on the disk twice.
+awk -v kit="$bytes" '{ sum += $5; if ($5 > max) max = $5 } END { printf "A student needs %.1f GB of disk: the kit, the unpacked kit, and the images in Docker.\n", (2 * kit + sum + max) / 1e9 }' "$kit/images/list"
+[ -z "$lacks" ] || echo "It has no $lacks: its README says so."

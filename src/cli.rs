@@ -3,22 +3,24 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model;
+use crate::model::{self, DRIFT_TO};
 
 /// The program's name and version.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
-const DEFAULT_PORT: u16 = 5000;
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 const DEFAULT_INTERVAL: f64 = 5.0;
-const INTERVALS: RangeInclusive<f64> = 0.01..=86_400.0;
-const DRIFTS: RangeInclusive<f64> = 1.0..=31_536_000.0;
-const RESULTS: RangeInclusive<f64> = 0.0..=1.0;
+const INTERVAL: RangeInclusive<f64> = 0.01..=86_400.0;
+const DRIFT: RangeInclusive<f64> = 1.0..=31_536_000.0;
+const VALUE: RangeInclusive<f64> = 0.0..=1.0;
 const ADDRESS: &str = "an IP address and a port such as 127.0.0.1:5000 or [::1]:5000";
+const SECONDS: &str = "a number of seconds";
+const SEED: &str = "a whole number from 0 to 18446744073709551615";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -37,12 +39,10 @@ pub struct Options {
 
 /// Parses the arguments that follow the program's name. If a flag is repeated, its last value counts.
 ///
-/// # Errors
-/// One line that names the wrong argument and the values that are allowed, and points at `--help`.
+/// An error is one line that names the wrong argument and the allowed values, and points at `--help`.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    let mut listen = default_address();
-    let mut interval = DEFAULT_INTERVAL;
-    let (mut seed, mut value, mut drift, mut quiet) = (None, None, None, false);
+    let (mut listen, mut interval, mut quiet) = (DEFAULT_LISTEN, DEFAULT_INTERVAL, false);
+    let (mut seed, mut value, mut drift) = (None, None, None);
     let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         let (flag, attached) = match argument.split_once('=') {
@@ -52,14 +52,11 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         let mut text = || attached.clone().or_else(|| arguments.next());
         match flag {
             "--listen" => listen = parse_value(flag, text(), ADDRESS, |_| true)?,
-            "--interval" => interval = parse_number(flag, text(), "a number of seconds", INTERVALS)?,
-            "--drift" => drift = Some(parse_number(flag, text(), "a number of seconds", DRIFTS)?),
-            "--seed" => {
-                let allowed = format!("a whole number from 0 to {}", u64::MAX);
-                seed = Some(parse_value(flag, text(), &allowed, |_| true)?);
-            }
+            "--interval" => interval = parse_number(flag, text(), SECONDS, &INTERVAL)?,
+            "--seed" => seed = Some(parse_value(flag, text(), SEED, |_| true)?),
             // The range contains -0, which would be printed with its sign.
-            "--value" => value = Some(parse_number(flag, text(), "a number", RESULTS)?.abs()),
+            "--value" => value = Some(parse_number(flag, text(), "a number", &VALUE)?.abs()),
+            "--drift" => drift = Some(parse_number(flag, text(), SECONDS, &DRIFT)?),
             "--quiet" | "-h" | "--help" | "-V" | "--version" if attached.is_some() => {
                 return Err(usage_error(format_args!("{flag} takes no value, but got '{argument}'")));
             }
@@ -70,27 +67,15 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         }
     }
     if value.is_some() && drift.is_some() {
-        return Err(usage_error(
-            "--value and --drift can't be used together: drop one of them",
-        ));
+        return Err(usage_error("--value and --drift can't be used together: drop one of them"));
     }
-    Ok(Command::Run(Options {
-        listen,
-        model: model::Options {
-            interval: Duration::from_secs_f64(interval),
-            seed,
-            value,
-            drift: drift.map(Duration::from_secs_f64),
-        },
-        quiet,
-    }))
-}
-
-fn default_address() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()
+    let (interval, drift) = (Duration::from_secs_f64(interval), drift.map(Duration::from_secs_f64));
+    let model = model::Options { interval, seed, value, drift };
+    Ok(Command::Run(Options { listen, model, quiet }))
 }
 
 fn help() -> String {
+    let [intervals, values, drifts] = [INTERVAL, VALUE, DRIFT].map(|range| describe(&range));
     format!(
         "\
 modelmock plays a model in production: it draws a result from 0 to 1 at a fixed
@@ -99,34 +84,30 @@ interval and serves it to Prometheus at /metrics as model_result.
 Usage: modelmock [FLAG...]
 
   --listen ADDR:PORT  the IP address and the port to listen on; port 0 takes a
-                      free port; IPv6 as [::1]:5000   (default {listen})
-  --interval SECONDS  the time between two results, fractions allowed, from
-                      {interval_from} to {interval_to}                         (default {DEFAULT_INTERVAL})
+                      free port; IPv6 as [::1]:5000   (default {DEFAULT_LISTEN})
+  --interval SECONDS  the time between two results, fractions allowed,
+                      {intervals}                         (default {DEFAULT_INTERVAL})
   --seed N            the same seed gives the same results in each run
                       (a whole number from 0; default: a random seed)
-  --value V           give this result each time, from {value_from} to {value_to}: 0.95 makes the
+  --value V           give this result each time, {values}: 0.95 makes the
                       alert fire; can't be used with --drift
-  --drift SECONDS     let the model drift: the lowest result rises from 0 to 0.5
-                      within SECONDS, from {drift_from} to {drift_to}
+  --drift SECONDS     let the model drift: the lowest possible result rises from
+                      0 to {DRIFT_TO} within SECONDS, {drifts}
   --quiet             don't print a line for each result
   -h, --help          print this help and exit
   -V, --version       print the version and exit
 
 Ctrl+C stops it.
-",
-        listen = default_address(),
-        interval_from = INTERVALS.start(),
-        interval_to = INTERVALS.end(),
-        value_from = RESULTS.start(),
-        value_to = RESULTS.end(),
-        drift_from = DRIFTS.start(),
-        drift_to = DRIFTS.end(),
+"
     )
 }
 
-/// Parses the value of a flag as a number within a range.
-fn parse_number(flag: &str, text: Option<String>, kind: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
-    let allowed = format!("{kind} from {} to {}", range.start(), range.end());
+fn describe(range: &RangeInclusive<f64>) -> String {
+    format!("from {} to {}", range.start(), range.end())
+}
+
+fn parse_number(flag: &str, text: Option<String>, kind: &str, range: &RangeInclusive<f64>) -> Result<f64, String> {
+    let allowed = format!("{kind} {}", describe(range));
     parse_value(flag, text, &allowed, |number| range.contains(number))
 }
 
@@ -151,7 +132,7 @@ fn usage_error(message: impl Display) -> String {
 /// Says why the program can't listen on an address, and what to do.
 pub fn listen_error(address: SocketAddr, error: &io::Error) -> String {
     let hint = match (error.kind(), address.port()) {
-        (ErrorKind::AddrInUse, DEFAULT_PORT) => {
+        (ErrorKind::AddrInUse, 5000) => {
             "stop the program that uses this port (on macOS: AirPlay Receiver, in System Settings), \
              or choose another port, such as --listen 127.0.0.1:5001"
         }

@@ -1,7 +1,7 @@
 //! Prints lines: results on standard output, errors on standard error.
 //!
-//! A paused terminal (Ctrl+S) or a full pipe blocks the thread that writes to it. So the model and the
-//! listener put their lines into a queue, and a thread for each output prints them.
+//! A paused terminal (Ctrl+S) or a full pipe blocks the thread that writes to it. So the model and the listener put
+//! their lines into a queue, and a thread for each output prints them.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -29,15 +29,9 @@ pub fn queue() -> (Log, Receiver<String>) {
 }
 
 /// Starts a thread that prints `lines` with `print`.
-///
-/// # Errors
-/// If the system refuses the thread.
-pub fn start(lines: impl IntoIterator<Item = String> + Send + 'static, print: fn(String)) -> Result<(), String> {
+pub fn start(lines: impl IntoIterator<Item = String> + Send + 'static, print: fn(String)) -> io::Result<()> {
     let thread = thread::Builder::new().name("log".to_owned());
-    let started = thread.spawn(move || lines.into_iter().for_each(print));
-    started
-        .map(drop)
-        .map_err(|error| format!("cannot start the thread that prints: {error}: raise ulimit -u or the pids limit"))
+    thread.spawn(move || lines.into_iter().for_each(print)).map(drop)
 }
 
 /// Prints a line on standard output.
@@ -53,13 +47,17 @@ pub fn error(message: String) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// The time in UTC in the format of RFC 3339, to the millisecond; 1970 for times before it.
-pub fn rfc3339(time: SystemTime) -> String {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let seconds = since_1970.as_secs();
+/// The time since 1970, which is Unix time; zero if the clock is set to a time before.
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Unix time in UTC in the format of RFC 3339, to the millisecond.
+pub fn rfc3339(unix_time: Duration) -> String {
+    let seconds = unix_time.as_secs();
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let millis = since_1970.subsec_millis();
+    let millis = unix_time.subsec_millis();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 

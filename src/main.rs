@@ -1,5 +1,5 @@
-//! modelmock plays a model in production: it draws a result from 0 to 1 at a fixed interval and serves
-//! it to Prometheus. Each file has one concern; a value takes the way from top to bottom:
+//! modelmock plays a model in production: it draws a result from 0 to 1 at a fixed interval and serves it to
+//! Prometheus. Each file has one concern:
 //!
 //! | file | concern |
 //! | --- | --- |
@@ -7,7 +7,8 @@
 //! | `model.rs` | draws a result at each deadline; keeps the latest one and the statistics of all |
 //! | `log.rs` | prints lines without making any other thread wait for the terminal |
 //! | `process.rs` | reads the process metrics from Linux' procfs |
-//! | `exposition.rs` | renders the page: every metric in Prometheus' text format |
+//! | `exposition.rs` | renders the page that Prometheus scrapes |
+//! | `page.rs` | writes metric families in Prometheus' text format |
 //! | `listener.rs` | accepts connections, and closes the least recently active one at the limit |
 //! | `connection.rs` | reads the requests of one connection and writes the responses, within time limits |
 //! | `request.rs` | parses the head of a request |
@@ -20,6 +21,7 @@ mod handler;
 mod listener;
 mod log;
 mod model;
+mod page;
 mod process;
 mod request;
 
@@ -27,7 +29,6 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::time::SystemTime;
 use std::{env, iter};
 
 use cli::Command;
@@ -54,27 +55,25 @@ fn main() -> ExitCode {
 
 /// Runs until a signal ends the process; returns only if the start fails.
 fn run(options: &cli::Options) -> Result<Infallible, String> {
-    let started_at = SystemTime::now();
+    let started_at = log::unix_time();
     exit_on_signal().map_err(|error| format!("cannot handle Ctrl+C: {error}"))?;
     let (listener, address) = TcpListener::bind(options.listen)
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
         .map_err(|error| cli::listen_error(options.listen, &error))?;
+    let thread_error = |error| format!("cannot start a thread: {error}: raise ulimit -u or the container's pids limit");
     let (results, result_lines) = log::queue();
     let (errors, error_lines) = log::queue();
-    let model = model::start(&options.model, (!options.quiet).then_some(results))?;
-    let exposition = Exposition::new(model, started_at);
-    log::start(error_lines, log::error)?;
-    // This line says that the start succeeded, so it comes after all steps that can fail.
+    let model = model::start(&options.model, (!options.quiet).then_some(results)).map_err(thread_error)?;
+    log::start(error_lines, log::error).map_err(thread_error)?;
+    // This line says that the start succeeded, so the last step that can fail prints it.
     let started = format!("{} serves http://{address}/metrics; Ctrl+C stops it", cli::VERSION);
-    log::start(iter::once(started).chain(result_lines), log::print)?;
-    listener::serve(&listener, &exposition, &errors)
+    log::start(iter::once(started).chain(result_lines), log::print).map_err(thread_error)?;
+    listener::serve(&listener, &Exposition::new(model, started_at), &errors)
 }
 
 /// Lets Ctrl+C, SIGTERM and SIGHUP end the process with exit code 0.
-///
-/// A parent may have set one of these signals to be ignored, as `nohup` does. `ctrlc` sets handlers for
-/// all three or for none. With none, the ignored signal stays ignored and the others end the process
-/// with the system's default action.
+/// A parent may have set one of these signals to be ignored, as `nohup` does. Then `ctrlc` sets no handler at all: the
+/// ignored signal stays ignored, and the others end the process with the system's default action.
 fn exit_on_signal() -> Result<(), ctrlc::Error> {
     match ctrlc::try_set_handler(|| std::process::exit(0)) {
         Err(ctrlc::Error::MultipleHandlers) => Ok(()),

@@ -1,29 +1,25 @@
-//! The model: a thread of its own draws a result at each deadline. It stores the result in an atomic,
-//! and the statistics of all results behind a lock.
+//! The model: a thread of its own draws a result at each deadline. It stores the result in an atomic, and the
+//! statistics of all results behind a lock.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::log::{Log, rfc3339};
+use crate::log::{self, Log};
 
 /// The upper bounds of the histogram's buckets, without `+Inf`.
 pub const BOUNDS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-
 /// The quantiles of the summary, each from 0 to 1.
 pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
-
 /// How many of the latest results the quantiles cover: 15 minutes at the default interval.
 pub const WINDOW: usize = 180;
-
 /// Drawn results have this many equal steps from 0 to 1: they are short to read, and can be 0 and 1.
 const RESOLUTION: u32 = 1_000_000;
-
 /// Where a drift moves the lower end of the range of results.
-const DRIFT_TO: f64 = 0.5;
+pub const DRIFT_TO: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -48,8 +44,8 @@ pub struct Model {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
     pub count: u64,
-    /// When the latest result was drawn, in seconds of Unix time.
-    pub drawn_at: f64,
+    /// The Unix time of the latest result.
+    pub drawn_at: Duration,
     pub sum: f64,
     /// For each of [`BOUNDS`], how many results are less than or equal to it.
     pub buckets: [u64; BOUNDS.len()],
@@ -57,26 +53,22 @@ pub struct Statistics {
     pub quantiles: [f64; QUANTILES.len()],
 }
 
-/// Draws the first result and starts the thread that draws the others.
-///
-/// # Errors
-/// If the system refuses the thread.
-pub fn start(options: &Options, log: Option<Log>) -> Result<Arc<Model>, String> {
+/// Draws the first result and starts the thread that draws the others. Fails if the system refuses the thread.
+pub fn start(options: &Options, log: Option<Log>) -> io::Result<Arc<Model>> {
     let mut draw = series(*options);
     let mut window = VecDeque::with_capacity(WINDOW);
     let model = Arc::new(Model::default());
     let shared = Arc::clone(&model);
     let refresh = move || {
-        let (result, drawn_at) = (draw(), SystemTime::now());
+        let (result, drawn_at) = (draw(), log::unix_time());
         window.truncate(WINDOW - 1);
         window.push_front(result);
         shared.record(result, drawn_at, quantiles(&window));
         if let Some(log) = &log {
-            log.line(format_args!("{} model_result {result}", rfc3339(drawn_at)));
+            log.line(format_args!("{} model_result {result}", log::rfc3339(drawn_at)));
         }
     };
-    run_every(options.interval, refresh)
-        .map_err(|error| format!("cannot start the model's thread: {error}: raise ulimit -u or the pids limit"))?;
+    run_every(options.interval, refresh)?;
     Ok(model)
 }
 
@@ -87,8 +79,7 @@ fn series(options: Options) -> impl FnMut() -> f64 + Send {
     move || {
         let resolution = f64::from(RESOLUTION);
         let drawn = f64::from(random.u32(0..=RESOLUTION)) / resolution;
-        // The n-th result drifts as far as n intervals take it, even if the process paused in between:
-        // the same seed gives the same series.
+        // The drift depends on the number of results, not on the time, so the same seed gives the same series.
         let elapsed = number as f64 * options.interval.as_secs_f64();
         let progress = options.drift.map_or(0.0, |end| elapsed / end.as_secs_f64());
         let lower = DRIFT_TO * progress.min(1.0);
@@ -98,23 +89,18 @@ fn series(options: Options) -> impl FnMut() -> f64 + Send {
     }
 }
 
-/// Calls `refresh` now, and then on a thread of its own at each start + n × `interval`. It skips the
-/// deadlines that pass while the process is stopped, so no burst follows.
-///
-/// On Linux and macOS, an `Instant` doesn't advance while the machine sleeps. After waking up, the next
-/// result comes within one interval.
+/// Calls `refresh` now, and then on a thread of its own at each start + n × `interval`. It skips the deadlines that
+/// pass while the process is stopped, so no burst follows. On Linux and macOS, an `Instant` doesn't advance while the
+/// machine sleeps: after waking up, the next result comes within one interval.
 fn run_every(interval: Duration, mut refresh: impl FnMut() + Send + 'static) -> io::Result<()> {
     let start = Instant::now();
     refresh();
-    let thread = thread::Builder::new().name("model".to_owned());
-    thread.spawn(move || {
-        loop {
-            let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
-            thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
-            refresh();
-        }
-    })?;
-    Ok(())
+    let repeat = move || loop {
+        let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
+        thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
+        refresh();
+    };
+    thread::Builder::new().name("model".to_owned()).spawn(repeat).map(drop)
 }
 
 /// The value at each of [`QUANTILES`], by nearest rank.
@@ -138,10 +124,10 @@ impl Model {
         *self.statistics.lock().unwrap()
     }
 
-    fn record(&self, result: f64, drawn_at: SystemTime, quantiles: [f64; QUANTILES.len()]) {
+    fn record(&self, result: f64, drawn_at: Duration, quantiles: [f64; QUANTILES.len()]) {
         let mut statistics = self.statistics.lock().unwrap();
         statistics.count += 1;
-        statistics.drawn_at = unix_seconds(drawn_at);
+        statistics.drawn_at = drawn_at;
         statistics.sum += result;
         for (bucket, bound) in statistics.buckets.iter_mut().zip(BOUNDS) {
             *bucket += u64::from(result <= bound);
@@ -149,10 +135,4 @@ impl Model {
         statistics.quantiles = quantiles;
         self.result.store(result.to_bits(), Ordering::Release);
     }
-}
-
-/// The time in seconds of Unix time; 0 for times before 1970.
-pub fn unix_seconds(time: SystemTime) -> f64 {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH);
-    since_1970.map_or(0.0, |time| time.as_secs_f64())
 }

@@ -1,58 +1,41 @@
-//! The process metrics that all Prometheus client libraries share, from Linux' procfs (proc(5)).
-//!
-//! Their names are standard: <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
+//! The process metrics, from Linux' procfs (proc(5)). All Prometheus client libraries have the same ones:
+//! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 
-/// How long the metrics stay valid. Reading them takes longer than rendering the rest of the page, and
-/// a scraper doesn't need them more often.
+use crate::page::Page;
+
+/// How long the metrics stay valid: reading them takes longer than rendering the rest of the page.
 const CACHE_TTL: Duration = Duration::from_millis(100);
 
-/// The unit of CPU time in stat: hundredths of a second, independent of the kernel's own clock (time(7)).
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// errno(3): the process has opened as many files as it may.
-const EMFILE: i32 = 24;
-
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    pub name: &'static str,
-    pub kind: &'static str,
-    pub help: &'static str,
-    pub value: f64,
-}
-
-/// Reads the metrics. Its files stay open, so that the metrics are available even when the process has
-/// reached its limit of open files.
+/// Reads the metrics. Its files stay open, because metrics are needed most when the process can't open more files.
 #[derive(Debug)]
 pub struct Process {
     stat: File,
     status: File,
     limits: String,
     read_at: Instant,
-    metrics: Vec<Metric>,
+    metrics: String,
 }
 
 impl Process {
     /// Returns `None` on systems other than Linux.
     pub fn open() -> Option<Self> {
         // Wine shows procfs to Windows programs, too, but it describes another process.
-        if !cfg!(target_os = "linux") {
-            return None;
-        }
+        cfg!(target_os = "linux").then_some(())?;
         Some(Process {
             stat: File::open("/proc/self/stat").ok()?,
             status: File::open("/proc/self/status").ok()?,
             limits: fs::read_to_string("/proc/self/limits").ok()?,
             read_at: Instant::now(),
-            metrics: Vec::new(),
+            metrics: String::new(),
         })
     }
 
-    /// The metrics, at most [`CACHE_TTL`] old; none if procfs lacks a field.
-    pub fn metrics(&mut self) -> &[Metric] {
+    /// The metrics as a part of the page, at most [`CACHE_TTL`] old; empty if procfs lacks a field.
+    pub fn metrics(&mut self) -> &str {
         if self.metrics.is_empty() || self.read_at.elapsed() > CACHE_TTL {
             self.read_at = Instant::now();
             self.metrics = self.read().unwrap_or_default();
@@ -62,7 +45,7 @@ impl Process {
 
     /// Reads the metrics. The limits are the soft limits at the start; 2^64 means unlimited.
     #[rustfmt::skip]
-    fn read(&self) -> Option<Vec<Metric>> {
+    fn read(&self) -> Option<String> {
         let (stat, status) = (reread(&self.stat)?, reread(&self.status)?);
         // The second field is the program's name in parentheses. It may contain spaces and parentheses.
         let (_, after_name) = stat.rsplit_once(") ")?;
@@ -71,25 +54,23 @@ impl Process {
         let open_fds = match fs::read_dir("/proc/self/fd") {
             // One of the entries is the directory that is being read.
             Ok(entries) => entries.count() as f64 - 1.0,
-            Err(error) if error.raw_os_error() == Some(EMFILE) => max_fds,
+            // EMFILE: the process has opened as many files as it may.
+            Err(error) if error.raw_os_error() == Some(24) => max_fds,
             Err(_) => return None,
         };
-        let metric = |name, kind, help, value| Metric { name, kind, help, value };
-        Some(vec![
-            metric("process_cpu_seconds_total", "counter",
-                "CPU time that the process has used, user and system time, in seconds.",
-                (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND),
-            metric("process_resident_memory_bytes", "gauge",
-                "Memory of the process that is in RAM, in bytes.", field(&status, "VmRSS:")? * 1024.0),
-            metric("process_virtual_memory_bytes", "gauge",
-                "Address space that the process has reserved, in bytes.", field(&status, "VmSize:")? * 1024.0),
-            metric("process_virtual_memory_max_bytes", "gauge",
-                "Address space that the process may reserve, in bytes; 2^64 means unlimited.",
-                field(&self.limits, "Max address space")?),
-            metric("process_open_fds", "gauge", "Open file descriptors.", open_fds),
-            metric("process_max_fds", "gauge", "File descriptors that the process may open.", max_fds),
-            metric("process_threads", "gauge", "Threads of the process.", field(&status, "Threads:")?),
-        ])
+        let max_space = field(&self.limits, "Max address space")?;
+        // The kernel shows hundredths of a second, whatever its own clock counts (time(7)).
+        let cpu_seconds = (ticks(14)? + ticks(15)?) / 100.0;
+        let [resident, reserved] = [field(&status, "VmRSS:")? * 1024.0, field(&status, "VmSize:")? * 1024.0];
+        let mut page = Page::default();
+        page.metric("process_cpu_seconds_total", "counter", "User and system CPU time used, in seconds.", cpu_seconds);
+        page.metric("process_resident_memory_bytes", "gauge", "Memory in RAM, in bytes.", resident);
+        page.metric("process_virtual_memory_bytes", "gauge", "Reserved address space, in bytes.", reserved);
+        page.metric("process_virtual_memory_max_bytes", "gauge", "Limit of address space, or 2^64.", max_space);
+        page.metric("process_open_fds", "gauge", "Open file descriptors.", open_fds);
+        page.metric("process_max_fds", "gauge", "Limit of open file descriptors.", max_fds);
+        page.metric("process_threads", "gauge", "Threads of the process.", field(&status, "Threads:")?);
+        Some(page.0)
     }
 }
 

@@ -46,30 +46,16 @@ fn help_and_version_are_printed_on_standard_output() {
         let output = run(&[flag]);
         let help = String::from_utf8(output.stdout).unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
-        for word in [
-            "--listen",
-            "--interval",
-            "--seed",
-            "--value",
-            "--quiet",
-            "--help",
-            "--version",
-            "127.0.0.1:5000",
-        ] {
+        for word in ["--listen", "--interval", "--seed", "--value", "--quiet", "--help", "--version", "127.0.0.1:5000"]
+        {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }
-        assert!(
-            help.lines().all(|line| line.len() <= 80),
-            "a line is wider than a terminal:\n{help}"
-        );
+        assert!(help.lines().all(|line| line.len() <= 80), "a line is wider than a terminal:\n{help}");
     }
     for flag in ["-V", "--version"] {
         let output = run(&[flag]);
         assert_eq!(output.status.code(), Some(0));
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            format!("modelmock {}\n", env!("CARGO_PKG_VERSION"))
-        );
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("modelmock {}\n", env!("CARGO_PKG_VERSION")));
     }
 }
 
@@ -113,11 +99,7 @@ fn what_is_wrong_is_named_in_one_line_that_points_at_help() {
 fn bytes_that_are_no_text_are_refused_too() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    let output = Command::new(BINARY)
-        .arg("--value")
-        .arg(OsStr::from_bytes(b"\xff\xfe"))
-        .output()
-        .unwrap();
+    let output = Command::new(BINARY).arg("--value").arg(OsStr::from_bytes(b"\xff\xfe")).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -126,10 +108,7 @@ fn a_taken_address_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&["--listen", &address], 1);
-    assert!(
-        line.contains(&address) && line.contains("choose another port with --listen"),
-        "{line}"
-    );
+    assert!(line.contains(&address) && line.contains("choose another port with --listen"), "{line}");
     // Where something else has it already, it is as taken as it is to be.
     let taken = TcpListener::bind("127.0.0.1:5000");
     let in_use = |error: &std::io::Error| error.kind() == ErrorKind::AddrInUse;
@@ -168,24 +147,15 @@ fn each_refresh_prints_its_time_and_the_result_of_the_page() {
     let mut exporter = Exporter::start(&["--interval", "86400"]);
     let mut line = String::new();
     exporter.stdout().read_line(&mut line).unwrap();
-    let [time, name, result] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-        panic!("{line}")
-    };
+    let [time, name, result] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
     assert_eq!(name, "model_result");
     let answer = exporter.connect().get("/metrics");
-    assert!(
-        answer.body.contains(&format!("\nmodel_result {result}\n")),
-        "{line} is not in {}",
-        answer.body
-    );
+    assert!(answer.body.contains(&format!("\nmodel_result {result}\n")), "{line} is not in {}", answer.body);
 
     let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z");
     let drawn_at = answer.page().value("model_last_refresh_timestamp_seconds");
-    let date = Command::new("date")
-        .args(["-u", "-d", time, "+%s.%3N"])
-        .output()
-        .unwrap();
+    let date = Command::new("date").args(["-u", "-d", time, "+%s.%3N"]).output().unwrap();
     if date.status.success() {
         let printed: f64 = String::from_utf8(date.stdout).unwrap().trim().parse().unwrap();
         assert!((printed - drawn_at).abs() < 0.002, "{time} is not {drawn_at}");

@@ -91,11 +91,7 @@ fn more_connections_than_files_are_outlived() {
         let open = page.value("process_open_fds");
         assert!((most * 0.8..=most).contains(&open), "{open} files are open");
         assert!(longest < HELD_UP, "a newcomer waited {longest:?}");
-        assert!(
-            spent * 5 < start.elapsed(),
-            "{spent:?} of CPU time in {:?}",
-            start.elapsed()
-        );
+        assert!(spent * 5 < start.elapsed(), "{spent:?} of CPU time in {:?}", start.elapsed());
         let said = exporter.complaints();
         assert_eq!(said.lines().count(), complaints, "{said}");
         assert!(said.lines().all(|line| line.contains("ulimit -n")));
@@ -236,9 +232,7 @@ fn http_2_is_refused_and_leaves_nothing() {
     println!("measured: 250 clients in HTTP/2 under 256 files: a scrape took {took:?}");
     assert!(took < HELD_UP, "a scrape took {took:?}");
     drop(held);
-    within(Duration::from_secs(3), "their files closed", || {
-        (exporter.open_files() <= before).then_some(())
-    });
+    within(Duration::from_secs(3), "their files closed", || (exporter.open_files() <= before).then_some(()));
 }
 
 #[test]
@@ -246,16 +240,10 @@ fn a_header_without_an_end_is_cut() {
     let exporter = Exporter::start(&[]);
     exporter.scrape();
     let before = exporter.peak();
-    for (beginning, status) in [
-        ("GET /metrics HTTP/1.1\r\nA: ", 431),
-        ("GET /metrics HTTP/1.1\r\n", 431),
-        ("GET /", 431),
-    ] {
-        let filler = if beginning.ends_with('\n') {
-            "A: b\r\n"
-        } else {
-            "xxxxxx"
-        };
+    for (beginning, status) in
+        [("GET /metrics HTTP/1.1\r\nA: ", 431), ("GET /metrics HTTP/1.1\r\n", 431), ("GET /", 431)]
+    {
+        let filler = if beginning.ends_with('\n') { "A: b\r\n" } else { "xxxxxx" };
         let mut client = exporter.connect();
         client.send(beginning.as_bytes()).unwrap();
         client.send(filler.repeat(4000).as_bytes()).unwrap();
@@ -456,20 +444,10 @@ fn bodies_that_never_come_hold_no_other_up() {
     let longest = longest_scrape(&exporter, Duration::from_millis(600));
     assert!(longest < HELD_UP, "a scrape took {longest:?}");
     for connection in &mut held {
-        assert_eq!(
-            connection.answer(true).unwrap().status,
-            405,
-            "the answer need not wait for the body"
-        );
+        assert_eq!(connection.answer(true).unwrap().status, 405, "the answer need not wait for the body");
     }
 
-    let lengths = [
-        "1000000000000",
-        "9223372036854775807",
-        "18446744073709551615",
-        "99999999999999999999999",
-        "-1",
-    ];
+    let lengths = ["1000000000000", "9223372036854775807", "18446744073709551615", "99999999999999999999999", "-1"];
     let _absurd: Vec<_> = lengths.map(post).into();
     let longest = longest_scrape(&exporter, Duration::from_millis(500));
     assert!(longest < HELD_UP, "a scrape took {longest:?}");
@@ -565,19 +543,14 @@ fn ten_thousand_mutated_requests_are_outlived() {
         assert!(["", "HTTP/1.0", "HTTP/1.1"].contains(&version), "{}: {answer}", what());
         *answers.entry(code.to_owned()).or_insert(0) += 1;
     }
-    println!(
-        "measured: 10000 mutated requests in {:?}, by answer: {answers:?}",
-        start.elapsed()
-    );
+    println!("measured: 10000 mutated requests in {:?}, by answer: {answers:?}", start.elapsed());
     for code in ["200", "400", "404", "405", "505"] {
         assert!(answers.remove(code) > Some(10), "hardly any {code}: this tests little");
     }
     answers.remove("");
     assert!(answers.is_empty(), "answers that nothing asked for: {answers:?}");
     exporter.scrape();
-    within(Duration::from_secs(3), "their files closed", || {
-        (exporter.open_files() <= files).then_some(())
-    });
+    within(Duration::from_secs(3), "their files closed", || (exporter.open_files() <= files).then_some(()));
     let grown = exporter.resident().saturating_sub(before);
     assert!(grown < MEMORY_WITHIN_REACH, "{grown} KiB more");
     assert_eq!(exporter.complaints(), "");

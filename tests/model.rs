@@ -11,9 +11,7 @@ use common::{Clock, Exporter, Page, WHOLE_REQUEST, within};
 /// The first `number` results that an exporter prints.
 fn results(exporter: &mut Exporter, number: usize) -> Vec<f64> {
     let lines = exporter.stdout().by_ref().lines().take(number);
-    lines
-        .map(|line| line.unwrap().rsplit(' ').next().unwrap().parse().unwrap())
-        .collect()
+    lines.map(|line| line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()).collect()
 }
 
 #[test]
@@ -47,10 +45,7 @@ fn the_statistics_are_those_of_the_results() {
     for tenth in 1..=10 {
         let bound = f64::from(tenth) / 10.0;
         let expected = drawn.iter().filter(|result| **result <= bound).count();
-        assert_eq!(
-            page.value(&format!("model_result_distribution_bucket{{le=\"{bound:?}\"}}")),
-            expected as f64
-        );
+        assert_eq!(page.value(&format!("model_result_distribution_bucket{{le=\"{bound:?}\"}}")), expected as f64);
     }
     let mut recent = drawn[count - 180..].to_vec();
     recent.sort_by(f64::total_cmp);
@@ -62,13 +57,7 @@ fn the_statistics_are_those_of_the_results() {
 
 #[test]
 fn a_fixed_value_is_every_result() {
-    for (given, value) in [
-        ("0", "0"),
-        ("-0", "0"),
-        ("9.5e-1", "0.95"),
-        ("1", "1"),
-        ("0.123456789", "0.123456789"),
-    ] {
+    for (given, value) in [("0", "0"), ("-0", "0"), ("9.5e-1", "0.95"), ("1", "1"), ("0.123456789", "0.123456789")] {
         let exporter = Exporter::start(&["--interval", "0.01", "--value", given]);
         thread::sleep(Duration::from_millis(50));
         let body = exporter.connect().get("/metrics").body;

@@ -51,14 +51,7 @@ fn get_and_head_are_answered_at_both_paths() {
 fn other_paths_and_methods_are_refused_with_a_reason() {
     let exporter = Exporter::start(&["--interval", "86400"]);
     let mut connection = exporter.connect();
-    for path in [
-        "/metric",
-        "/metrics/",
-        "/metrics2",
-        "/favicon.ico",
-        "//",
-        "/?/../x/y".trim_start_matches("/?"),
-    ] {
+    for path in ["/metric", "/metrics/", "/metrics2", "/favicon.ico", "//", "/?/../x/y".trim_start_matches("/?")] {
         for method in ["GET", "HEAD", "POST"] {
             let answer = connection.request(method, path);
             assert_eq!(answer.status, 404, "{method} {path}");
@@ -73,9 +66,7 @@ fn other_paths_and_methods_are_refused_with_a_reason() {
             assert_eq!(answer.body.lines().count(), 1);
         }
     }
-    connection
-        .send(b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na=b")
-        .unwrap();
+    connection.send(b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na=b").unwrap();
     assert_eq!(connection.answer(true).unwrap().status, 405);
 }
 
@@ -120,10 +111,7 @@ fn no_page_mixes_two_refreshes() {
                 "model_result_recent_count",
             ];
             assert_eq!(counts.map(|name| page.value(name)), [count; 4]);
-            assert_eq!(
-                page.value("model_result_distribution_sum"),
-                page.value("model_result_recent_sum")
-            );
+            assert_eq!(page.value("model_result_distribution_sum"), page.value("model_result_recent_sum"));
             assert!(count >= last, "{last} results, then {count}");
             (pages, last) = (pages + 1, count);
         }
@@ -150,10 +138,7 @@ fn the_process_metrics_are_those_of_the_process() {
     assert_eq!(before.value("process_max_fds"), 321.0);
     assert_eq!(before.value("process_open_fds"), exporter.open_files() as f64);
     let started_at = before.value("process_start_time_seconds");
-    assert!(
-        (earliest..=latest).contains(&started_at),
-        "started at {started_at}, not from {earliest} to {latest}"
-    );
+    assert!((earliest..=latest).contains(&started_at), "started at {started_at}, not from {earliest} to {latest}");
     let drawn_at = before.value("model_last_refresh_timestamp_seconds");
     assert!(started_at <= drawn_at, "{started_at}, then {drawn_at}");
     // main, the model, the connection, the two that print, and the one that waits for signals.
@@ -161,10 +146,7 @@ fn the_process_metrics_are_those_of_the_process() {
     let resident = exporter.resident() as f64 * 1024.0;
     // The kernel's two files are not exact, and differ by some pages: proc(5).
     let shown = before.value("process_resident_memory_bytes");
-    assert!(
-        (shown - resident).abs() < f64::from(512 << 10),
-        "{shown} bytes on the page, {resident} in procfs"
-    );
+    assert!((shown - resident).abs() < f64::from(512 << 10), "{shown} bytes on the page, {resident} in procfs");
     let reserved = before.value("process_virtual_memory_bytes");
     let reservable = before.value("process_virtual_memory_max_bytes");
     assert!(resident < reserved && reserved < reservable);
@@ -178,10 +160,7 @@ fn the_process_metrics_are_those_of_the_process() {
     let opened = after.value("process_open_fds") - before.value("process_open_fds");
     assert_eq!(opened, held.len() as f64, "each connection has one file");
     let (counted, spent) = (after.value("process_cpu_seconds_total"), exporter.cpu().as_secs_f64());
-    assert!(
-        (counted - spent).abs() < 0.11 && counted > 0.0,
-        "{counted} s on the page, {spent} s in procfs"
-    );
+    assert!((counted - spent).abs() < 0.11 && counted > 0.0, "{counted} s on the page, {spent} s in procfs");
 
     drop(held);
     thread::sleep(Duration::from_millis(300));
@@ -211,9 +190,6 @@ fn a_kept_alive_scraper_is_answered_without_a_stall() {
             "measured: {at_once} scrapes sent at once on a kept-alive connection: median {median:?}, longest {longest:?}"
         );
         // A stall is the 40 ms by which a client delays its acknowledgement.
-        assert!(
-            median < Duration::from_millis(10),
-            "the median of {at_once} scrapes at once took {median:?}"
-        );
+        assert!(median < Duration::from_millis(10), "the median of {at_once} scrapes at once took {median:?}");
     }
 }

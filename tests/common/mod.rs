@@ -40,10 +40,7 @@ impl Exporter {
     /// Starts it with a limit on how many files it may open.
     pub fn with_files(limit: u32, arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            &format!("ulimit -n {limit} && exec \"$0\" --listen 127.0.0.1:0 \"$@\""),
-        ]);
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" --listen 127.0.0.1:0 \"$@\"")]);
         command.arg(BINARY).args(arguments);
         Self::spawn(command)
     }
@@ -93,12 +90,7 @@ impl Exporter {
                 said.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        Exporter {
-            child,
-            address,
-            stdout: Some(stdout),
-            stderr,
-        }
+        Exporter { child, address, stdout: Some(stdout), stderr }
     }
 
     /// What it prints after its first line.
@@ -117,11 +109,7 @@ impl Exporter {
 
     /// A scraper that was answered once.
     pub fn scraper(&self) -> Scraper {
-        let mut scraper = Scraper {
-            address: self.address,
-            connection: self.connect(),
-            reconnected: 0,
-        };
+        let mut scraper = Scraper { address: self.address, connection: self.connect(), reconnected: 0 };
         scraper.scrape();
         scraper
     }
@@ -139,9 +127,7 @@ impl Exporter {
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         // Every shell has kill built in; the program of that name is a package that not all have.
-        let kill = Command::new("sh")
-            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
-            .status();
+        let kill = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
         assert!(kill.unwrap().success());
     }
 
@@ -243,9 +229,7 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Connection {
-            stream: BufReader::new(stream),
-        })
+        Ok(Connection { stream: BufReader::new(stream) })
     }
 
     pub fn get(&mut self, path: &str) -> Answer {
@@ -253,10 +237,8 @@ impl Connection {
     }
 
     pub fn request(&mut self, method: &str, path: &str) -> Answer {
-        self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
-            .unwrap();
-        self.answer(method != "HEAD")
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        self.answer(method != "HEAD").unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -282,21 +264,13 @@ impl Connection {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let length = match with_body {
-            true => headers
-                .get("content-length")
-                .expect("a Content-Length")
-                .parse()
-                .unwrap(),
+            true => headers.get("content-length").expect("a Content-Length").parse().unwrap(),
             false => 0,
         };
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
         let status = status.unwrap_or_else(|| panic!("no status in {status_line:?}"));
-        Ok(Answer {
-            status,
-            headers,
-            body: String::from_utf8(body).unwrap(),
-        })
+        Ok(Answer { status, headers, body: String::from_utf8(body).unwrap() })
     }
 }
 
@@ -314,19 +288,13 @@ impl Page {
     pub fn read(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
-            (
-                name.to_owned(),
-                value.parse().unwrap_or_else(|_| panic!("no value: {line:?}")),
-            )
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("no value: {line:?}")))
         });
         Page(samples.collect())
     }
 
     pub fn value(&self, name: &str) -> f64 {
-        *self
-            .0
-            .get(name)
-            .unwrap_or_else(|| panic!("no sample {name} on the page"))
+        *self.0.get(name).unwrap_or_else(|| panic!("no sample {name} on the page"))
     }
 }
 

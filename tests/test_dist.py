@@ -1,0 +1,85 @@
+"""The programs that a teacher hands out: each is started and scraped, if this machine can run it."""
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+
+import pytest
+
+from lab import ENVIRONMENT, modelmock, needs, one_line, put, run
+
+TARGETS = {"linux-x86_64": "x86_64-unknown-linux-musl", "linux-arm64": "aarch64-unknown-linux-musl", "windows-x86_64": "x86_64-pc-windows-gnu"}
+EMULATORS = {"linux-arm64": ("qemu-aarch64-static", "qemu-user-static"), "windows-x86_64": ("wine", "wine")}
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab):
+    if sys.platform != "linux":
+        pytest.skip("dist.sh makes programs on Linux only")
+    return make_lab("dist")
+
+
+def without(lab, *tools):
+    """A PATH that has all that this machine has, but for these tools."""
+    folder = lab.work / f"without-{tools[0]}"
+    folder.mkdir(exist_ok=True)
+    for there in reversed(ENVIRONMENT["PATH"].split(os.pathsep)):
+        for file in os.scandir(there) if os.path.isdir(there) else []:
+            link = folder / file.name
+            link.unlink(missing_ok=True)
+            if file.name not in tools:
+                link.symlink_to(file.path)
+    return {"PATH": str(folder)}
+
+
+def test_without_an_argument_it_makes_the_static_program_of_this_machine(lab, record_property):
+    said = lab.run("dist", env={"CARGO_TARGET_DIR": str(lab.work / "elsewhere")}).splitlines()
+    program = lab.root / said[0]
+    assert re.fullmatch(r"target/dist/modelmock-[\d.]+-linux-(x86_64|arm64)", said[0]) and len(said) == 3
+    assert program.stat().st_size <= 1_800_000 and said[1].endswith(": started and scraped")
+    assert said[1].startswith(f"{program.stat().st_size} bytes") and said[2] == f"SHA-256 {hashlib.sha256(program.read_bytes()).hexdigest()}"
+    # An ELF file without an interpreter (type 3 of its program headers) loads no library.
+    assert "INTERP" not in run("readelf", "-lW", program)
+    record_property("measured", "; ".join(said[1:]))
+
+
+@pytest.mark.parametrize("platform", ["linux-arm64", "windows-x86_64"])
+def test_it_makes_and_runs_programs_of_other_systems(lab, platform, record_property):
+    if TARGETS[platform] not in run("rustc", "--print", "sysroot") + "".join(os.listdir(run("rustc", "--print", "sysroot").strip() + "/lib/rustlib")):
+        pytest.skip(f"Rust has no target for it: rustup target add {TARGETS[platform]}")
+    needs(*EMULATORS[platform])
+    if platform.startswith("windows"):
+        needs("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64")
+    said = lab.run("dist", platform, timeout=280).splitlines()
+    assert said[0].removesuffix(".exe").endswith(platform) and said[1].endswith(f"started and scraped with {EMULATORS[platform][0]}")
+    head = (lab.root / said[0]).read_bytes()[:20]
+    assert head[:2] == b"MZ" if platform.startswith("windows") else head[:4] == b"\x7fELF" and head[18] == 183
+    sums = [line.split() for line in (lab.root / "target/dist/SHA256SUMS").read_text().splitlines()]
+    made = sorted((lab.root / "target/dist").glob("modelmock-*"))
+    assert sums == [[hashlib.sha256(file.read_bytes()).hexdigest(), file.name] for file in made]
+    record_property("measured", f"{platform}: {said[1]}")
+    again = lab.run("dist", platform, env=without(lab, EMULATORS[platform][0]))
+    assert f"built, not run: there is no {EMULATORS[platform][0]}" in again
+
+
+def test_a_program_that_uses_libraries_of_this_machine_is_not_static(lab):
+    """With a bare Rust, which has no target for musl, and a cargo that links as usual."""
+    tools = lab.work / "bin"
+    tools.mkdir()
+    put(tools / "rustc", f'#!/bin/sh\ncase "$*" in *musl*) echo /nowhere ;; *) exec {shutil.which("rustc")} "$@" ;; esac\n')
+    made = '"$CARGO_TARGET_DIR"/*-unknown-linux-gnu/release'
+    put(tools / "cargo", f'#!/bin/sh\nfor word; do last=$word; done\nmkdir -p "$CARGO_TARGET_DIR/$last/release"\ncp {modelmock()} {made}/\n')
+    run("chmod", "+x", tools / "rustc", tools / "cargo")
+    said = lab.run("dist", env={"PATH": f"{tools}:{ENVIRONMENT['PATH']}"}, code=1)
+    one_line(said)
+    assert "is not static: it uses libraries of this machine" in said
+
+
+def test_a_program_that_cannot_be_made_is_said_in_one_line(lab):
+    one_line(lab.run("dist", "macos", code=2))
+    if shutil.which("x86_64-w64-mingw32-gcc"):
+        said = lab.run("dist", "windows-x86_64", env=without(lab, "x86_64-w64-mingw32-gcc"), code=1)
+        one_line(said)
+        assert "install the package gcc-mingw-w64-x86-64" in said

@@ -1,0 +1,229 @@
+"""A hand-in: what report.sh writes about a student's own stack, and what grade.sh says about thirty of them."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import time
+
+import pytest
+
+import my_stack
+from lab import edit, end, fetch, fetch_json, has_image, modelmock, one_line, put, run, start, until, value
+
+PASSWORD = "a-private-word"
+GOOD = """groups:
+  - name: drift
+    interval: 5s
+    rules:
+      - alert: ModelResultDrift
+        expr: rate(model_result_distribution_sum[10m]) / rate(model_result_distribution_count[10m]) > 0.6
+        for: 1m
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab):
+    return make_lab("hand-in")
+
+
+@pytest.fixture(scope="module")
+def work(lab):
+    """A student's work, with secrets in each place: a model that was down once, alerts, mails, a silence."""
+    mine = lab.root / "my-stack"
+    mine.mkdir()
+    for name, text in my_stack.assemble((lab.root / "README.md").read_text()).items():
+        put(mine / name, re.sub(r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(lab.ports.get(int(found[0]), found[0])), text))
+    edit(mine / "alertmanager.yml", "( *)require_tls: false", r"\g<0>\n\1auth_password: REAL-SECRET")
+    put(mine / "extra.yml", "token: |\n  REAL-SECRET\n  REAL-SECRET\nurl: https://me:REAL-SECRET@lab.example\n- MY_PASSWORD=REAL-SECRET\n")
+    put(mine / "answers.md", f"1. The container's.\n\nsum: 0\nMine is {PASSWORD}, by the way.\n")
+    put(mine / "smtp-password", "REAL-SECRET")
+    put(mine / ".env", "WORD=REAL-SECRET")
+    services = [name for name in ("prometheus", "alertmanager", "mailpit", "grafana") if has_image(f".*/{name}")]
+    run("docker", "compose", "up", "-d", *services, cwd=mine, env=lab.env)
+    lab.model.start("--seed", "41")
+    until(60, "the first results", lambda: lab.ask("model_refreshes_total") >= 3)
+    lab.model.stop()
+    until(30, "the target is down", lambda: lab.ask("up") == 0)
+    lab.model.start("--value", "0.95")
+    until(60, "the mail", lambda: [subject for subject in lab.mails() if "ModelResultHigh" in subject])
+    matchers = [{"name": "alertname", "value": "ModelResultHigh", "isRegex": False, "isEqual": True}]
+    times = {"startsAt": time.strftime("%FT%TZ", time.gmtime()), "endsAt": "2100-01-01T00:00:00Z"}
+    fetch(f"{lab.alertmanager}/api/v2/silences", {"matchers": matchers, **times, "createdBy": "Ada", "comment": 'a "test"'})
+    lab.model.start("--seed", "41")
+    until(60, "the next results", lambda: lab.ask("model_refreshes_total") >= 3)
+    return mine
+
+
+@pytest.fixture(scope="module")
+def hand_in(lab, work):
+    said = lab.run("report", "41", env={"GRAFANA_PASSWORD": PASSWORD})
+    for word in ("user name (", "name of this computer (", "silences with creator and comment", "can't prove", "isn't a signature"):
+        assert word in said.split("is written")[0]
+    return (lab.root / "report-41.txt").read_text()
+
+
+def facts(text, name):
+    return re.findall(rf"^{name}: (.*)$", text, re.M)
+
+
+def results(seeds, count):
+    """The results that the model draws for each of these seeds, by itself."""
+    models = {}
+    for seed in seeds:
+        models[seed] = start(modelmock(), "--seed", seed, "--interval", "0.01", "--listen", "127.0.0.1:0", stdout=-1, text=True)
+    drawn = {}
+    for seed, model in models.items():
+        model.stdout.readline()
+        drawn[seed] = [model.stdout.readline().split()[2] for _ in range(count)]
+        end(model)
+        model.stdout.close()
+    return drawn
+
+
+def test_a_part_that_is_not_there_is_none(lab):
+    lab.run("report", "7", env={"DOCKER_HOST": "unix:///nowhere"})
+    text = (lab.root / "report-7.txt").read_text()
+    for name in ("engine", "image", "model", "first-scrape", "minutes-scraped", "times-down", "fired", "mails", "silence", "sample"):
+        assert facts(text, name) == ["none"], name
+    assert facts(text, "check")
+    assert list(lab.root.glob("report-7*")) == [lab.root / "report-7.txt"]
+
+
+@pytest.mark.parametrize("words", [[], ["seven"], ["-7"], ["7", "8"], ["1234567890123456789"]])
+def test_a_number_that_is_no_seed_is_refused(lab, words):
+    one_line(lab.run("report", *words, code=2))
+
+
+def test_it_says_who_when_and_with_which_programs(hand_in):
+    assert facts(hand_in, "number") == ["41"] and facts(hand_in, "model") == ["modelmock 0.1.0"]
+    assert abs(time.mktime(time.strptime(facts(hand_in, "written")[0], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone - time.time()) < 300
+    assert platform.node() in facts(hand_in, "host")[0] and facts(hand_in, "user") == [run("id", "-un").strip()]
+    assert re.match(r"\d+\.\d+", facts(hand_in, "engine")[0])
+    assert [image for image in facts(hand_in, "image") if image.startswith("prom/prometheus:v") and image.endswith(" in my-stack")]
+
+
+def test_it_holds_the_verdicts_and_the_traces_of_the_work(lab, hand_in):
+    checks = facts(hand_in, "check")
+    assert "my-stack" in checks[0] and [line for line in checks if line.startswith("ok    Prometheus is ready")]
+    assert [line for line in checks if line.startswith(("ok", "FAIL", "open")) and "of your own" in line]
+    assert facts(hand_in, "first-scrape")[0].startswith(time.strftime("%Y-%m-%dT", time.gmtime()))
+    assert 0 <= int(facts(hand_in, "minutes-scraped")[0]) <= 5 and facts(hand_in, "times-down") == ["1"]
+    assert re.fullmatch(r"\d ModelResultHigh", facts(hand_in, "fired")[0])
+    assert re.fullmatch(r"\d FIRING ModelResultHigh", facts(hand_in, "mails")[0])
+    assert re.fullmatch(r'20\S+Z by Ada: a \\"test\\"', facts(hand_in, "silence")[0])
+
+
+def test_it_holds_the_files_without_passwords(work, hand_in):
+    assert "REAL-SECRET" not in hand_in and PASSWORD not in hand_in
+    assert facts(hand_in, "left-out") == [".env", "smtp-password"]
+    for name in ("compose.yaml", "prometheus.yml", "rules.yml"):
+        quoted = hand_in.split(f"== my-stack/{name}\n")[1].split("\n== ")[0]
+        assert "".join(f"| {line}\n" for line in (work / name).read_text().splitlines()) in quoted + "\n", name
+    assert "| 1. The container's.\n" in hand_in and "| Mine is (left out), by the way." in hand_in
+    assert "auth_password: (left out)\n" in hand_in and "url: https://(left out)@lab.example" in hand_in
+
+
+def test_its_results_are_those_of_the_seed_and_5_s_apart(hand_in):
+    samples = [line.split() for line in facts(hand_in, "sample")]
+    drawn = results([41], 20)[41]
+    own = [sample for sample in samples if float(sample[2]) != 0.95]
+    assert len(own) >= 5 and all(drawn[int(count) - 1] == result for _, count, result in own)
+    assert all(float(b[0]) - float(a[0]) > 4 for a, b in zip(samples, samples[1:]))
+
+
+def test_dashboards_of_their_own_are_in_it(lab, work):
+    if not has_image("grafana/grafana"):
+        pytest.skip("there is no image of Grafana")
+    grafana = until(60, "Grafana", lambda: fetch(f"{lab.grafana}/api/health") and lab.grafana)
+    fetch(f"{grafana}/api/user/password", {"oldPassword": "admin", "newPassword": PASSWORD}, method="PUT", password="admin")
+    panel = {"type": "timeseries", "title": f"with {PASSWORD}", "targets": [{"expr": "model_result"}]}
+    fetch(f"{grafana}/api/dashboards/db", {"dashboard": {"title": "Mine", "panels": [panel]}}, password=PASSWORD)
+    lab.run("report", "41", env={"GRAFANA_PASSWORD": PASSWORD})
+    text = (lab.root / "report-41.txt").read_text()
+    assert '| "expr":"model_result"' in text.split("== dashboard ")[1] and PASSWORD not in text
+
+
+def signed(text):
+    text = re.sub(r"^sum: .*\n", "", text, flags=re.M)
+    return f"{text}sum: {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def vary(text, number, drawn, every=5.0, answers="| 1. The container's.\n"):
+    """The hand-in of another student, who worked for an hour."""
+    began = 1795500000 + number * 7
+    samples = "".join(f"sample: {began + n * every:.3f} {n + 1} {result}\n" for n, result in enumerate(drawn))
+    text = re.sub(r"^sample: .*\n", "", text, flags=re.M)
+    text = re.sub(r"^minutes-scraped: .*", f"minutes-scraped: {len(drawn) * every / 60:.0f}", text, flags=re.M)
+    text = re.sub(r"^number: .*", f"number: {number}", text, flags=re.M)
+    text = re.sub(r"(== my-stack/answers.md\n)(\|.*\n)+", rf"\g<1>{answers}", text)
+    return signed(text.replace("sum: ", f"{samples}sum: ") if "\nsum: " not in text else text.rpartition("sum: ")[0] + samples)
+
+
+def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
+    drawn = results(range(100, 130), 720)
+    texts = {number: vary(hand_in, number, drawn[number]) for number in drawn}
+    texts[101] = texts[101].replace("check: FAIL", "check: ok  ", 1).replace("times-down: 1", "times-down: 0")
+    texts[102] = signed(texts[103].replace("number: 103", "number: 102"))
+    texts[104] = vary(hand_in, 104, drawn[105])
+    texts[106] = vary(hand_in, 106, drawn[106], every=0.05)
+    texts[107] = vary(hand_in, 107, drawn[107][:300])
+    texts[108] = vary(hand_in, 108, drawn[108], answers="|  \n")
+    texts[109] = texts[109].replace("\n", "\r\n")
+    texts[110] = signed(texts[110].replace("written: ", "written: \033[31m$(touch hacked)`touch hacked`"))
+    texts[111] = "hello\n"
+    texts[112] = signed(texts[112].replace("number: 112", "number: 112; touch hacked"))
+    texts[113] = vary(hand_in, 113, ["0.95"] * 720)
+    files = []
+    for number, text in texts.items():
+        files.append(lab.root / f"report-{number}.txt")
+        files[-1].write_bytes(text.encode())
+    before = time.monotonic()
+    said = lab.run("grade", "--minutes", "60", *files)
+    record_property("measured", f"thirty hand-ins, graded in {time.monotonic() - before:.1f} s")
+    assert time.monotonic() - before < 60 and "\033" not in said and not list(lab.root.rglob("hacked"))
+    rows = {line.split()[0]: line.split() for line in said.splitlines()[1:]}
+    odd = {number: row[-1] for number, row in rows.items() if row[-1] != "-"}
+    assert odd == {
+        "101": "edited",
+        "102": "same-run-as-103,not-its-seed",
+        "103": "same-run-as-102",
+        "104": "not-its-seed",
+        "106": "too-fast,short",
+        "107": "short",
+        "108": "no-answers",
+        "report-111.txt": "not-a-hand-in",
+        "report-112.txt": "not-its-seed",
+        "113": "not-its-seed",
+    }
+    assert len(rows) == 30
+    ok, failed = (len([line for line in facts(hand_in, "check") if line.startswith(word)]) for word in ("ok ", "FAIL "))
+    row = rows["114"]
+    assert [int(row[2]), int(row[3])] == [ok, failed] and row[5:8] == ["60", "100%", "1"] and row[10] == "1"
+
+
+def test_the_hand_in_itself_is_not_odd(lab, hand_in):
+    put(lab.root / "whole.txt", hand_in)
+    assert lab.run("grade", lab.root / "whole.txt").splitlines()[1].split()[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    "change, verdict",
+    [
+        (("", ""), "ok    it fires within 15 minutes"),
+        (("> 0.6", "> 0.55"), "FAIL  it fires on a day without drift"),
+        (("> 0.6", "> 0.75"), "FAIL  it doesn't fire"),
+        (("ModelResultDrift", "Another"), "FAIL  it doesn't fire"),
+        (("rate", "rat"), "FAIL  /rules/rules.yml: 6:15"),
+    ],
+)
+def test_a_rule_on_drift_is_tried_with_other_series(lab, hand_in, change, verdict):
+    """In a hand-in, among the other files, as in a file of its own."""
+    rules = GOOD.replace(*change) if change[0] else GOOD
+    put(lab.root / "rules.yml", rules)
+    quoted = "".join(f"| {line}\n" for line in rules.splitlines())
+    put(lab.root / "handed.txt", hand_in.replace("== my-stack/extra.yml\n", f"== my-stack/drift.yml\n{quoted}== my-stack/extra.yml\n"))
+    files = [lab.root / "rules.yml", lab.root / "handed.txt"]
+    said = lab.run("grade", "--rule", *(files if "Drift" in rules else files[:1]))
+    assert said.count(verdict) == said.count("\n") == (2 if "Drift" in rules else 1), said
