@@ -93,7 +93,7 @@ get() {
 
 # as_admin PASSWORD CURL_ARGUMENT...: a request to Grafana; the password stays out of the list of processes.
 as_admin() {
-	printf 'user = "admin:%s"\n' "$1" | (shift && request --max-time 10 -K - "$@")
+	printf 'user = "admin:%s"\n' "$(printf '%s\n' "$1" | sed 's/[\\"]/\\&/g')" | (shift && request --max-time 10 -K - "$@")
 }
 
 # query URL EXPRESSION: the value that the Prometheus at the URL answers, if any.
