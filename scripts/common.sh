@@ -75,15 +75,6 @@ print_help() {
 	sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
 }
 
-# take_no_argument ARGUMENT...: for a script that accepts only -h.
-take_no_argument() {
-	case ${1-} in
-	-h | --help) print_help && exit ;;
-	'') ;;
-	*) usage_error "unknown argument '$1'" ;;
-	esac
-}
-
 # require_curl: some desktops come without it.
 require_curl() {
 	command -v curl >/dev/null || die "curl is missing: install the package curl"

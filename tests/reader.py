@@ -194,9 +194,9 @@ class Walk:
         shown = lambda: re.search(pattern, self.page.inner_text("body"))
         until(PATIENCE, f"{self.title}: the page {self.page.url} doesn't show {pattern}", shown)
 
-    def query(self, expression):
+    def query(self, expression, within=None):
         """Types into the field for PromQL or LogQL; inserted, because editors add brackets to typed text."""
-        self.page.locator(".monaco-editor, .cm-content").first.click()
+        (within or self.page).locator(".monaco-editor, .cm-content").first.click()
         self.page.keyboard.press("ControlOrMeta+A")
         self.page.keyboard.insert_text(expression)
         self.page.wait_for_timeout(500)

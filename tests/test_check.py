@@ -213,7 +213,6 @@ def test_a_changed_rule_is_loaded_automatically(lab, folder, record_property):
     edit(folder / "rules/model.yml", r"above 0\.9", "above nine tenths")
     # Within these 5 s, the check waits.
     assert "0 failed" in lab.run("check", "prometheus")
-    assert "above nine tenths" in json.dumps(loaded(lab))
     until(30, "the changed rule", lambda: "above nine tenths" in json.dumps(loaded(lab)))
     record_property("measured", f"seconds until a changed rule is loaded: {time.monotonic() - changed:.1f}, at most 30")
     (folder / "rules/model.yml").touch()

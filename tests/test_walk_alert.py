@@ -55,6 +55,7 @@ def in_alertmanager(walk, page):
     assert [line for line in lines if not line.startswith("ok")] == [
         line for line in lines if line.startswith(f"{walk.word('open')}  {walk.word('no notification failed')}: ")
     ], output
+    walk.explains("ok")
 
     # A high result, as it happens now and then: pending, and never firing.
     walk.run_model("cargo run --release -- --value 0.95")

@@ -128,7 +128,7 @@ def in_grafana(walk, page):
     assert "FAIL" not in output and "open" not in output, output
     output = walk.type("../scripts/check.sh grafana")
     assert "FAIL" not in output and "open" not in output, output
-    # Save again: both boxes are there.
+    walk.press("Edit")
     page.get_by_label("Choose refresh time interval").first.click()
     page.get_by_text("10s", exact=True).click()
     walk.press("Last 15 minutes")
