@@ -93,6 +93,7 @@ REFUSED = {
     "Loki": (f"{TARGET}datasource", {"type": "loki", "uid": "loki"}, "the data source is loki"),
     "another source": (f"{TARGET}datasource/uid", "nowhere", "the data source does not answer"),
     "instant": ("panels/0/targets/0", PANEL["targets"][0] | {"instant": True, "range": False}, "Range"),
+    "only instant": ("panels/0/targets/0", {"expr": "model_result", "instant": True, "refId": "A"}, "Range"),
     "table": (f"{TARGET}format", "table", "Time series"),
     "a time of its own": ("panels/0/timeFrom", "1h", "a time range of its own"),
     "a shift of its own": ("panels/0/timeShift", "1h", "a time range of its own"),
