@@ -56,8 +56,8 @@ def start_model(walk, process):
     """The model as the next block of the text starts it, with its lines in a file."""
     command, tee = walk.fence("sh").split(" | ")
     assert command.startswith("cargo run --release")
-    # Results in quick succession, so that some are above 0.9.
-    arguments = (command.split()[4:] or ["--interval", "0.2"]) + ["--listen", f"127.0.0.1:{walk.model.port}"]
+    # Results in quick succession, of which the third is above 0.9.
+    arguments = (command.split()[4:] or ["--interval", "1", "--seed", "1"]) + ["--listen", f"127.0.0.1:{walk.model.port}"]
     model = process(modelmock(), *arguments, stdout=subprocess.PIPE)
     process(*tee.split(), cwd=walk.root, stdin=model.stdout, stdout=subprocess.DEVNULL)
     return model
