@@ -140,7 +140,7 @@ check_alert() {
 	criterion="a result passes ${limit:-the limit of the rule}"
 	[ -n "$rule" ] || report FAIL "$criterion" "Prometheus has no alert on model_result" "section 5.4" || return
 	wait_for 12 "Prometheus scrapes the model" has_scraped
-	# The label instance of the target that is the model here, whatever the target is called.
+	# The label instance of the target that is the model here, under any address.
 	instance=$(printf '%s\n' "$targets" | awk -F '\t' -v port=":${exporter##*:}/" '
 		$1 ~ /labels.instance$/ { label = $2 }
 		$1 ~ /scrapeUrl$/ && index($2, port) && $2 ~ /\/(localhost|127[.]|\[::1|host[.]docker)/ { print label; exit }')

@@ -72,7 +72,7 @@ require_http() {
 	response=$(get "$2" 2>&1) || report FAIL "$1" "$response" "$3"
 }
 
-# values PATH: of the lines of json_values, the values at that path, in which N stands for a number.
+# values PATH: of the lines of json_values, the values at that path, in which N means any number.
 values() {
 	grep -E "^$(printf '%s\n' "$1" | sed 's/N/[0-9]+/g')$tab" | cut -f 2-
 }

@@ -2,7 +2,7 @@
 # What check.sh, which sources this file, checks of Grafana: the password, the data source, and with --own a dashboard.
 # shellcheck disable=SC2154 # check.sh and common.sh set the other variables
 
-# ask_password: sets $typed to the password as it is typed, unseen. Whatever happens, the terminal gets its settings
+# ask_password: sets $typed to the password as it is typed, unseen. However it ends, the terminal gets its settings
 # back; Ctrl+Z is off until then.
 ask_password() {
 	settings=$(stty -g)
