@@ -308,8 +308,8 @@ log_in() {
 	[ -n "$password" ] || report FAIL "$1" "the password isn't known" "GRAFANA_PASSWORD=... scripts/check.sh" || return
 	[ "$password" != admin ] || report FAIL "$1" "it is the default" "change it at $grafana/profile/password" || return
 	login=$(as_admin "$password" -f "$grafana/api/user" 2>/dev/null | json_values | values login | grep . || echo refused)
-	[ "$login" != refused ] || report FAIL "$1" "Grafana refuses it" \
-		"try once more: five wrong ones lock admin for minutes (stack/README.md, 'forgotten Grafana password')"
+	[ "$login" != refused ] || report FAIL "$1" "Grafana refuses the password" \
+		"try once, then look it up: five wrong ones lock admin for minutes (stack/README.md, 'forgotten Grafana password')"
 }
 
 check_grafana() {

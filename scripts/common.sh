@@ -75,15 +75,6 @@ print_help() {
 	sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
 }
 
-# take_no_argument ARGUMENT...: for a script that accepts only -h.
-take_no_argument() {
-	case ${1-} in
-	-h | --help) print_help && exit ;;
-	'') ;;
-	*) usage_error "unknown argument '$1'" ;;
-	esac
-}
-
 # require_curl: some desktops come without it.
 require_curl() {
 	command -v curl >/dev/null || die "curl is missing: install the package curl"
@@ -102,7 +93,7 @@ get() {
 
 # as_admin PASSWORD CURL_ARGUMENT...: a request to Grafana; the password stays out of the list of processes.
 as_admin() {
-	printf 'user = "admin:%s"\n' "$1" | (shift && request --max-time 10 -K - "$@")
+	printf 'user = "admin:%s"\n' "$(printf '%s\n' "$1" | sed 's/[\\"]/\\&/g')" | (shift && request --max-time 10 -K - "$@")
 }
 
 # query URL EXPRESSION: the value that the Prometheus at the URL answers, if any.

@@ -80,7 +80,7 @@ judge_dashboard() {
 					has_red = 1
 			wrong(!has_red, "no red threshold at " line (line == limit ? "" : " %") " (Thresholds)")
 			wrong(value[d "custom/thresholdsStyle/mode"] !~ /^(line|dashed)/, "no line (Show thresholds: As lines)")
-			unsure(n in override, "an override sets " override[n])
+			unsure(override[n] != "", "an override sets " override[n])
 			unsure((p "transformations/0/id") in value, "a transformation changes the data")
 			unsure(value[d "custom/scaleDistribution/type"] !~ /^(linear)?$/ || value[d "custom/lineWidth"] == "0" ||
 				value[d "custom/stacking/mode"] == "percent" || is_on(value[d "custom/hideFrom/viz"]), "its style may hide it")
@@ -100,7 +100,8 @@ judge_dashboard() {
 			for (n = 0; n < count; n++) {
 				p = "panels/" n "/"
 				if ((p "panels/0/id") in value || !((p "type") in value)) {
-					unsure(1, "a closed row or a library panel")
+					unsure(!((p "type") in value), "a library panel")
+					wrong((p "type") in value, "a row is closed")
 					keep("")
 				}
 				for (i = 0; value[p "type"] == "timeseries" && (i == 0 || (p "targets/" i "/refId") in value); i++) {

@@ -2,11 +2,10 @@
 # test.sh [KIND...] [PYTEST_ARGUMENT...]: runs all tests: the code, its cost, the scripts and the stack with
 # the real programs, and a student's way through the lab.
 #
-# KIND is the name of a file in tests/, such as up for test_up.py; without one, all but "limit", which
-# measures for ten minutes. -k WORDS runs the tests with these words in their names. Tests whose tools are
-# missing are skipped, with a message that says how to install them; with CI=true that is a failure, unless
-# an image can't be pulled. Without Python, it runs the tests that need only Rust and a shell.
-# The last line is the count. See tests/README.md.
+# KIND is the name of a file in tests/, such as up for test_up.py. -k WORDS runs the tests with these words
+# in their names. Tests whose tools are missing are skipped, with a message that says how to install them;
+# with CI=true that is a failure, unless an image can't be pulled. Without Python, it runs the tests that
+# need only Rust and a shell. The last line is the count. See tests/README.md.
 
 set -eu
 # shellcheck source=scripts/common.sh
@@ -35,7 +34,7 @@ test_without_python() {
 	attempt_with cargo-fmt "run rustup component add rustfmt" "the code is formatted" cargo fmt --check
 	attempt_with cargo-clippy "run rustup component add clippy" "clippy finds nothing" \
 		cargo clippy --quiet --all-targets --locked -- -D warnings
-	{ cargo test --release --locked --no-fail-fast 2>&1 || echo "cargo test failed"; } | tee "$log"
+	{ cargo test --locked --no-fail-fast 2>&1 || echo "cargo test failed"; } | tee "$log"
 	# A build that fails has no results.
 	counts=$(awk '
 		/^test result: / { passed += $4; failed += $6; skipped += $8 }
@@ -81,13 +80,11 @@ arguments=$#
 before=
 for argument in "$@"; do
 	shift
-	for file in "tests/test_$argument.py" "tests/$argument.py"; do
-		# The word after a flag belongs to the flag.
-		case $before in
-		-*) ;;
-		*) [ ! -e "$file" ] || argument=$file ;;
-		esac
-	done
+	# The word after a flag belongs to the flag.
+	case $before in
+	-*) ;;
+	*) [ ! -e "tests/test_$argument.py" ] || argument=tests/test_$argument.py ;;
+	esac
 	set -- "$@" "$argument"
 	before=$argument
 done

@@ -12,7 +12,6 @@ use crate::model::{self, DRIFT_TO};
 
 /// The program's name and version.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 const DEFAULT_INTERVAL: f64 = 5.0;
 const INTERVAL: RangeInclusive<f64> = 0.01..=86_400.0;
@@ -142,4 +141,130 @@ pub fn listen_error(address: SocketAddr, error: &io::Error) -> String {
         _ => "choose an address of this machine with --listen, such as 127.0.0.1:5000",
     };
     format!("cannot listen on {address}: {error}: {hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        match parse(arguments.iter().map(OsString::from)) {
+            Ok(Command::Run(options)) => options,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_flags_it_listens_on_loopback_and_draws_every_5_s() {
+        let Options { listen, model, quiet } = options(&[]);
+        assert_eq!(listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(model.interval, Duration::from_secs(5));
+        assert_eq!((model.seed, model.value, model.drift, quiet), (None, None, None, false));
+    }
+
+    #[test]
+    fn each_flag_sets_its_option_and_the_last_one_counts() {
+        let given = ["--listen", "[::1]:1", "--interval", "0.5", "--seed=7", "--drift", "60", "--quiet", "--seed", "8"];
+        let Options { listen, model, quiet } = options(&given);
+        assert_eq!(listen.to_string(), "[::1]:1");
+        assert_eq!(model.interval, Duration::from_millis(500));
+        assert_eq!((model.seed, model.drift, quiet), (Some(8), Some(Duration::from_secs(60)), true));
+    }
+
+    #[test]
+    fn the_ends_of_each_range_are_accepted() {
+        for (flag, ends) in [("interval", ["0.01", "86400"]), ("drift", ["1", "31536000"]), ("value", ["0", "1"])] {
+            for end in ends {
+                options(&[&format!("--{flag}={end}")]);
+            }
+        }
+        assert_eq!(options(&["--value", "0.95"]).model.value, Some(0.95));
+        let zero = options(&["--value", "-0"]).model.value.unwrap();
+        assert_eq!(zero.to_string(), "0");
+        assert_eq!(options(&["--seed", &u64::MAX.to_string()]).model.seed, Some(u64::MAX));
+        assert!(SEED.ends_with(&u64::MAX.to_string()));
+    }
+
+    #[test]
+    fn a_usage_error_names_the_wrong_value_and_the_allowed_ones() {
+        let wrong: [(&[&str], &str); 31] = [
+            (&["--interval", "0"], "takes a number of seconds from 0.01 to 86400, not '0'"),
+            (&["--interval", "0.009"], "'0.009'"),
+            (&["--interval", "86400.1"], "'86400.1'"),
+            (&["--interval", "-1"], "'-1'"),
+            (&["--interval", "NaN"], "'NaN'"),
+            (&["--interval", "inf"], "'inf'"),
+            (&["--interval", "five"], "'five'"),
+            (&["--interval", ""], "''"),
+            (&["--interval"], "--interval has no value: it takes a number"),
+            (&["--value", "1.0001"], "takes a number from 0 to 1, not '1.0001'"),
+            (&["--value", "-0.1"], "'-0.1'"),
+            (&["--value", "nan"], "'nan'"),
+            (&["--value"], "--value has no value"),
+            (&["--drift", "0.9"], "takes a number of seconds from 1 to 31536000, not '0.9'"),
+            (&["--drift", "31536001"], "'31536001'"),
+            (&["--drift"], "--drift has no value"),
+            (&["--drift", "60", "--value", "1"], "--value and --drift can't be used together"),
+            (&["--seed", "-1"], "'-1'"),
+            (&["--seed", "1.5"], "'1.5'"),
+            (&["--seed", "18446744073709551616"], "from 0 to 18446744073709551615"),
+            (&["--listen", "localhost:5000"], "such as 127.0.0.1:5000"),
+            (&["--listen", "127.0.0.1"], "'127.0.0.1'"),
+            (&["--listen", "127.0.0.1:65536"], "'127.0.0.1:65536'"),
+            (&["--listen", "::1:5000"], "[::1]:5000"),
+            (&["--listen"], "--listen has no value"),
+            (&["--port", "5000"], "unknown argument '--port'"),
+            (&["5000"], "unknown argument '5000'"),
+            (&["--quiet=yes"], "--quiet takes no value, but got '--quiet=yes'"),
+            (&["-h=1"], "-h takes no value"),
+            (&["--version=1"], "--version takes no value"),
+            (&["two\nlines\u{1b}[31m"], "'two?lines?[31m'"),
+        ];
+        for (arguments, named) in wrong {
+            let line = parse(arguments.iter().map(OsString::from)).unwrap_err();
+            assert!(line.contains(named), "{arguments:?}: {line}");
+            assert!(line.ends_with("; see modelmock --help"), "{line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_and_readme_describe_each_flag_with_its_range_and_default() {
+        let (help, readme) = (help(), include_str!("README.md"));
+        assert!(help.lines().all(|line| line.len() <= 80), "a line is wider than a terminal:\n{help}");
+        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `-")).collect();
+        assert_eq!(rows.len(), 8);
+        for flag in ["--listen", "--interval", "--seed", "--value", "--drift", "--quiet", "--help", "--version"] {
+            assert!(help.contains(flag), "the help lacks {flag}");
+            assert!(rows.iter().any(|row| row.contains(&format!("`{flag}"))), "the README lacks {flag}");
+        }
+        for flag in help.split([' ', ',', ';', '\n']).filter(|word| word.starts_with("--")) {
+            assert!(rows.iter().any(|row| row.contains(&format!("`{flag}"))), "the README lacks {flag}");
+        }
+        let (listen, interval) = (DEFAULT_LISTEN.to_string(), DEFAULT_INTERVAL.to_string());
+        for (flag, default) in [("--listen ADDR:PORT", format!("`{listen}`")), ("--interval SECONDS", interval)] {
+            assert!(readme.contains(&format!("| `{flag}` | {default} |")), "{flag}");
+        }
+        assert!(help.contains(&format!("(default {listen})")) && help.contains("(default 5)"));
+        for (flag, range) in [("--interval", &INTERVAL), ("--value", &VALUE), ("--drift", &DRIFT)] {
+            let range = describe(range);
+            assert!(help.contains(&range), "the help of {flag} lacks the range {range}");
+            assert!(rows.iter().any(|row| row.contains(flag) && row.contains(&range)), "{flag} {range}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_refused_gets_a_hint_that_fits() {
+        for (kind, port, hint) in [
+            (ErrorKind::AddrInUse, 5000, "AirPlay"),
+            (ErrorKind::AddrInUse, 5001, "choose another port with --listen"),
+            (ErrorKind::PermissionDenied, 80, "choose a port from 1024"),
+            (ErrorKind::PermissionDenied, 1024, "the system reserves this port"),
+            (ErrorKind::AddrNotAvailable, 5000, "choose an address of this machine"),
+        ] {
+            let line = listen_error(([127, 0, 0, 1], port).into(), &kind.into());
+            assert!(line.contains(hint) && line.contains(&format!("127.0.0.1:{port}: ")), "{line}");
+            assert!(port == 5000 || !line.contains("AirPlay"), "{line}");
+        }
+    }
 }

@@ -16,7 +16,6 @@ use crate::{handler, request};
 /// After the last response, the server reads on for at most this time and this many bytes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_LIMIT: u64 = 1 << 20;
-
 /// On Windows, closing a connection doesn't wake a blocked read but makes the next one fail (rust-lang/rust#121594).
 /// So an idle connection's thread wakes up at this interval.
 const IDLE_POLL: Option<Duration> = if cfg!(windows) { Some(Duration::from_secs(1)) } else { None };
@@ -138,4 +137,48 @@ fn encode<R: Read>(response: Response<R>, is_head: bool, close: bool, now: Syste
         bytes.splice(second_line..second_line, *b"Connection: close\r\n");
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode_text(text: &str, is_head: bool, close: bool, now: SystemTime) -> String {
+        let bytes = encode(Response::from_string(text), is_head, close, now).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_large_page_has_a_length_and_comes_in_one_piece() {
+        let text = "x".repeat(100_000);
+        for (is_head, body) in [(false, text.as_str()), (true, "")] {
+            let response = encode_text(&text, is_head, false, SystemTime::now());
+            assert!(response.contains("\r\nContent-Length: 100000\r\n"), "{}", &response[..200]);
+            assert!(!response.contains("Transfer-Encoding"));
+            assert_eq!(response.split_once("\r\n\r\n").unwrap().1, body);
+        }
+    }
+
+    #[test]
+    fn a_response_that_ends_the_connection_says_so() {
+        let now = SystemTime::now();
+        assert!(encode_text("x", false, true, now).starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"));
+        assert!(!encode_text("x", false, false, now).contains("Connection:"));
+    }
+
+    #[test]
+    fn a_clock_without_an_http_date_is_survived() {
+        let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        let second = Duration::from_secs(1);
+        let epoch = "\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+        for (now, is_wrong) in [
+            (SystemTime::UNIX_EPOCH - second, true),
+            (SystemTime::UNIX_EPOCH, false),
+            (SystemTime::now(), false),
+            (year_10000 - second, false),
+            (year_10000, true),
+        ] {
+            assert_eq!(encode_text("x", false, false, now).contains(epoch), is_wrong, "{now:?}");
+        }
+    }
 }

@@ -53,7 +53,6 @@ impl Exposition {
         page.sample(name, &[("le", "+Inf")], count);
         page.sample("model_result_distribution_sum", &[], sum);
         page.sample("model_result_distribution_count", &[], count);
-
         let help = format!("Quantiles of the latest {WINDOW} results; sum and count of all results.");
         page.family("model_result_recent", "summary", &help);
         for (quantile, value) in QUANTILES.iter().zip(statistics.quantiles) {
@@ -61,13 +60,11 @@ impl Exposition {
         }
         page.sample("model_result_recent_sum", &[], sum);
         page.sample("model_result_recent_count", &[], count);
-
         if let Some(process) = &self.process {
             page.0.push_str(process.lock().unwrap().metrics());
         }
         let started_at = self.started_at.as_secs_f64();
         page.metric("process_start_time_seconds", "gauge", "Unix time of the start of the process.", started_at);
-
         let name = "modelmock_http_requests_total";
         page.family(name, "counter", "Responses sent completely, by status code; a page doesn't count itself.");
         for (status, count) in &*self.responses.lock().unwrap() {
@@ -76,5 +73,33 @@ impl Exposition {
         page.family("modelmock_build_info", "gauge", "Always 1; the label shows the version.");
         page.sample("modelmock_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         page.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_each_family_with_its_type_its_labels_and_its_help() {
+        let exposition = Exposition::new(Arc::default(), Duration::ZERO);
+        let page = exposition.render();
+        let mut families = Vec::new();
+        for family in page.split("# HELP ").skip(1) {
+            let (name, rest) = family.split_once(' ').unwrap();
+            let (help, rest) = rest.split_once("\n# TYPE ").unwrap();
+            let (kind, samples) = rest.strip_prefix(name).unwrap().trim_start().split_once('\n').unwrap();
+            let label = samples.split_once('{').and_then(|(_, rest)| rest.split_once('='));
+            let label = label.map_or("| |".to_owned(), |(label, _)| format!("| `{label}` |"));
+            families.push(format!("| `{name}` | {kind} {label} {help} |"));
+        }
+        let metrics = include_str!("README.md").split("\n## ").find(|section| section.starts_with("Metrics"));
+        let rows: Vec<&str> = metrics.unwrap().lines().filter(|line| line.starts_with("| `")).collect();
+        assert!(rows.len() >= 8);
+        if cfg!(target_os = "linux") {
+            assert_eq!(rows, families);
+        } else {
+            assert!(families.iter().all(|family| rows.contains(&family.as_str())), "{families:?}");
+        }
     }
 }

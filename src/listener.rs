@@ -3,9 +3,6 @@
 //! Each connection has a thread and a file of its own, so a misbehaving client delays only itself. At the limit, the
 //! server closes the least recently active connection. A disconnected scraper reconnects without missing a scrape, as
 //! HTTP clients do when a kept-alive connection has ended.
-//!
-//! `tiny_http::Server` has no such limits: 125 requests in HTTP/2 occupied 250 files forever, and pipelined requests
-//! took 968 MiB in 4 s.
 
 use std::io;
 use std::net::{Shutdown, TcpListener};
@@ -107,4 +104,78 @@ fn evict_oldest(connections: &mut Vec<Entry>, min_idle: Duration) -> bool {
         let _ = entry.thread.join();
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// A connection whose last activity was so many seconds ago, and the client's end of it.
+    fn entry<'scope>(scope: &'scope thread::Scope<'scope, '_>, seconds: u64) -> (Arc<Connection>, Entry<'scope>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let last_active = Mutex::new(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap());
+        let connection = Arc::new(Connection { stream, last_active });
+        let entry = Entry { connection: Arc::downgrade(&connection), thread: scope.spawn(|| ()) };
+        (connection, entry)
+    }
+
+    #[test]
+    fn the_least_recently_active_connection_ends_first() {
+        thread::scope(|scope| {
+            let (owners, mut connections): (Vec<_>, Vec<_>) =
+                [2, 9, 5].map(|ago| entry(scope, ago)).into_iter().unzip();
+            let index_of =
+                |entry: &Entry| owners.iter().position(|owner| entry.connection.ptr_eq(&Arc::downgrade(owner)));
+            for open in [vec![0, 2], vec![0], vec![]] {
+                assert!(evict_oldest(&mut connections, Duration::ZERO));
+                let mut left: Vec<usize> = connections.iter().filter_map(index_of).collect();
+                left.sort();
+                assert_eq!(left, open);
+            }
+            assert!(!evict_oldest(&mut connections, Duration::ZERO));
+        });
+    }
+
+    #[test]
+    fn the_only_connection_may_stay_until_it_is_idle() {
+        thread::scope(|scope| {
+            let (_active, entry_active) = entry(scope, 0);
+            let (_idle, entry_idle) = entry(scope, 2);
+            let mut connections = vec![entry_active, entry_idle];
+            assert!(evict_oldest(&mut connections, MIN_IDLE), "the idle one of two");
+            assert!(!evict_oldest(&mut connections, MIN_IDLE), "the only one, which is active");
+            assert!(evict_oldest(&mut connections, Duration::ZERO), "a newcomer waits");
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_error_that_lasts_is_printed_once() {
+        use std::os::fd::OwnedFd;
+        // A connected socket can't accept connections.
+        let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(peer.local_addr().unwrap()).unwrap();
+        let listener = TcpListener::from(OwnedFd::from(stream));
+        let (errors, lines) = crate::log::queue();
+        thread::spawn(move || serve(&listener, &Exposition::new(Arc::default(), Duration::ZERO), &errors));
+        let line = lines.recv_timeout(Duration::from_secs(20)).expect("an error");
+        assert!(line.starts_with("cannot accept connections: ") && line.contains("start the program again"), "{line}");
+        lines.recv_timeout(Duration::from_millis(1500)).expect_err("one line is enough");
+    }
+
+    #[test]
+    fn errors_of_the_network_end_no_connection() {
+        // Those that accept(2) lists for Linux.
+        for code in [100, 71, 92, 112, 64, 113, 95, 101, 103, 4] {
+            assert!(!RESOURCE_ERRNOS.contains(&code), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_readme_names_the_limit() {
+        assert!(include_str!("README.md").contains(&format!("At most {MAX_CONNECTIONS} connections are open.")));
+    }
 }

@@ -76,3 +76,43 @@ fn date(mut day: u64) -> (u64, u64, u64) {
         year += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (millis, date) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+            (1_772_323_199_000, "2026-02-28T23:59:59.000Z"),
+            (1_772_323_200_000, "2026-03-01T00:00:00.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_779_062_706_050, "2026-05-18T00:05:06.050Z"),
+        ] {
+            assert_eq!(rfc3339(Duration::from_millis(millis)), date);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_new_lines_and_nothing_waits() {
+        let (log, lines) = queue();
+        for number in 0..QUEUE_CAPACITY + 10 {
+            log.line(number);
+        }
+        drop(log);
+        let lines: Vec<String> = lines.iter().collect();
+        assert_eq!(lines.len(), QUEUE_CAPACITY);
+        assert_eq!(lines.last().unwrap(), &(QUEUE_CAPACITY - 1).to_string());
+    }
+
+    #[test]
+    fn unix_time_is_the_time_since_1970() {
+        let seconds = unix_time().as_secs();
+        assert!((1_700_000_000..10_000_000_000).contains(&seconds), "{seconds}");
+    }
+}

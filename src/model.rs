@@ -136,3 +136,96 @@ impl Model {
         self.result.store(result.to_bits(), Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use super::*;
+
+    const OPTIONS: Options = Options { interval: Duration::from_secs(5), seed: Some(7), value: None, drift: None };
+
+    fn results(options: Options, number: usize) -> Vec<f64> {
+        iter::repeat_with(series(options)).take(number).collect()
+    }
+
+    fn drifting(seconds: u64) -> Options {
+        Options { drift: Some(Duration::from_secs(seconds)), ..OPTIONS }
+    }
+
+    #[test]
+    fn the_seed_determines_the_series() {
+        let drawn = results(OPTIONS, 200);
+        assert_eq!(drawn, results(OPTIONS, 200));
+        assert_ne!(drawn, results(Options { seed: Some(8), ..OPTIONS }, 200));
+        let random = Options { seed: None, ..OPTIONS };
+        assert_ne!(results(random, 200), results(random, 200));
+    }
+
+    #[test]
+    fn results_are_spread_evenly_from_0_to_1_in_six_digits() {
+        let drawn = results(OPTIONS, 20_000);
+        for tenth in 0..10 {
+            let (from, to) = (f64::from(tenth) / 10.0, f64::from(tenth + 1) / 10.0);
+            let number = drawn.iter().filter(|result| (from..to).contains(*result)).count();
+            assert!((1_800..2_200).contains(&number), "{number} of 20000 results from {from} to {to}");
+        }
+        assert!(drawn.iter().all(|result| (0.0..=1.0).contains(result) && result.to_string().len() <= 8));
+        assert!(drawn.iter().any(|result| result.to_string().len() == 8));
+    }
+
+    #[test]
+    fn a_fixed_value_is_each_result() {
+        let fixed = Options { value: Some(0.123_456_789), ..OPTIONS };
+        assert_eq!(results(fixed, 3), [0.123_456_789; 3]);
+    }
+
+    #[test]
+    fn a_drift_raises_the_lowest_result_from_0_to_one_half() {
+        let (plain, drifted) = (results(OPTIONS, 4000), results(drifting(1000), 4000));
+        assert_eq!(drifted, results(drifting(1000), 4000));
+        assert_eq!(drifted[0], plain[0]);
+        assert_eq!(results(drifting(31_536_000), 3)[0..2], plain[0..2]);
+        for (number, (drifted, plain)) in drifted.iter().zip(&plain).enumerate() {
+            // The 200th result comes after 1000 s.
+            let lower = 0.5 * (number as f64 / 200.0).min(1.0);
+            let expected = lower + (1.0 - lower) * plain;
+            assert!((drifted - expected).abs() <= 0.000_000_501, "result {number} is {drifted}, not {expected}");
+            assert!(drifted.to_string().len() <= 8, "{drifted} has more than six digits");
+        }
+        let after = &drifted[200..];
+        assert!(after.iter().all(|result| (0.5..=1.0).contains(result)));
+        assert!(after.iter().any(|result| *result < 0.51) && after.iter().any(|result| *result > 0.99));
+    }
+
+    #[test]
+    fn the_statistics_are_those_of_the_results() {
+        let model = Model::default();
+        // The bounds belong to their buckets.
+        for (number, result) in [0.0, 0.1, 0.100_001, 0.5, 1.0].into_iter().enumerate() {
+            model.record(result, Duration::from_secs(number as u64), [result; 3]);
+        }
+        assert_eq!(model.result(), 1.0);
+        let statistics = model.snapshot();
+        assert_eq!(statistics.count, 5);
+        assert!((statistics.sum - 1.700_001).abs() < 1e-9);
+        assert_eq!(statistics.buckets, [2, 3, 3, 3, 4, 4, 4, 4, 4, 5]);
+        assert_eq!(statistics.drawn_at, Duration::from_secs(4));
+        assert_eq!(statistics.quantiles, [1.0; 3]);
+    }
+
+    #[test]
+    fn quantiles_are_the_values_at_the_nearest_rank() {
+        let of = |results: &[f64]| quantiles(&results.iter().copied().collect());
+        assert_eq!(of(&[0.3]), [0.3; 3]);
+        assert_eq!(of(&[0.2, 0.1]), [0.1, 0.2, 0.2]);
+        let shuffled: Vec<f64> = (0..180).map(|number| f64::from(number * 7 % 180 + 1)).collect();
+        assert_eq!(of(&shuffled), [90.0, 162.0, 179.0]);
+    }
+
+    #[test]
+    fn the_readme_names_the_end_of_the_drift() {
+        let readme = include_str!("README.md");
+        assert!(readme.contains(&format!("the lowest possible result rises evenly from 0 to {DRIFT_TO} ")));
+    }
+}

@@ -42,3 +42,17 @@ impl Page {
         let _ = writeln!(self.0, "{end} {value}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_may_have_any_labels() {
+        let mut page = Page::default();
+        page.metric("m", "gauge", "Help.", 0.5);
+        page.sample("m", &[("path", "C:\\x"), ("text", "a \"b\"\nc, é")], 1);
+        let text = "# HELP m Help.\n# TYPE m gauge\nm 0.5\nm{path=\"C:\\\\x\",text=\"a \\\"b\\\"\\nc, é\"} 1\n";
+        assert_eq!(page.0, text);
+    }
+}

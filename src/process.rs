@@ -66,7 +66,7 @@ impl Process {
         page.metric("process_cpu_seconds_total", "counter", "User and system CPU time used, in seconds.", cpu_seconds);
         page.metric("process_resident_memory_bytes", "gauge", "Memory in RAM, in bytes.", resident);
         page.metric("process_virtual_memory_bytes", "gauge", "Reserved address space, in bytes.", reserved);
-        page.metric("process_virtual_memory_max_bytes", "gauge", "Limit of address space, or 2^64.", max_space);
+        page.metric("process_virtual_memory_max_bytes", "gauge", "Limit of address space; 2^64: unlimited.", max_space);
         page.metric("process_open_fds", "gauge", "Open file descriptors.", open_fds);
         page.metric("process_max_fds", "gauge", "Limit of open file descriptors.", max_fds);
         page.metric("process_threads", "gauge", "Threads of the process.", field(&status, "Threads:")?);
@@ -76,11 +76,11 @@ impl Process {
 
 /// Reads a file of procfs again from its start.
 fn reread(mut file: &File) -> Option<String> {
-    // The kernel renders the file for each read, so a buffer that fits all of it saves time.
-    let mut text = String::with_capacity(4096);
+    // The kernel renders the file for each read, so one read into a large buffer saves time.
+    let mut text = vec![0; 1 << 16];
     file.rewind().ok()?;
-    file.take(u64::MAX).read_to_string(&mut text).ok()?;
-    Some(text)
+    let length = file.read(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 /// The number after `name` at the start of a line.
@@ -89,5 +89,24 @@ fn field(text: &str, name: &str) -> Option<f64> {
     match rest.split_whitespace().next()? {
         "unlimited" => Some(u64::MAX as f64),
         number => number.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_from_the_start_of_a_line() {
+        let limits = "Limit  Soft Limit\nMax open files  1024  4096  files\nMax address space  unlimited  unlimited\n";
+        assert_eq!(field(limits, "Max open files"), Some(1024.0));
+        assert_eq!(field(limits, "Max address space"), Some(18_446_744_073_709_552_000.0));
+        assert_eq!(field(limits, "open files"), None);
+        assert_eq!(field(limits, "Limit"), None);
+    }
+
+    #[test]
+    fn only_linux_has_them() {
+        assert_eq!(Process::open().is_some(), cfg!(target_os = "linux"));
     }
 }

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 /// How long a request may take from its first byte to its last.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The maximum length of a head, with the empty lines before it.
 const MAX_HEAD_BYTES: u64 = 16 << 10;
-
 const NOT_TEXT: &str = "This isn't text: the server speaks plain HTTP.";
 const BAD_VERSION: &str = "The server speaks only HTTP/1.0 and HTTP/1.1.";
 const BAD_REQUEST_LINE: &str = "The first line isn't 'METHOD TARGET HTTP/1.1'.";
@@ -101,4 +99,128 @@ fn parse_head(head: &str) -> Result<Request, RequestError> {
 fn is_token(word: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !word.is_empty() && word.bytes().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Request, RequestError> {
+        read(&mut Cursor::new(text), &mut Vec::new())
+    }
+
+    #[test]
+    fn mistakes_get_a_status_and_a_sentence() {
+        let mistakes = [
+            ("GET /metrics\r\n\r\n", 400),
+            ("GET  /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1 \r\nHost: a\r\n\r\n", 400),
+            ("GET /me trics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("G(T /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (" /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /metrics HTTQ/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /metrics http/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.10\r\nHost: a\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\n: a\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\nHost: a\0\r\n\r\n", 400),
+            ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}", 400),
+            ("GET /metrics HTTP/1.1\r\nHost: a\r\n", 400),
+            ("GET /metrics HTTP/1.1\r\nHost: a", 400),
+            ("GET /metrics HTTP/0.9\r\n\r\n", 505),
+            ("GET /metrics HTTP/9.9\r\n\r\n", 505),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ];
+        for (text, status) in mistakes {
+            let error = read_text(text).expect_err(text);
+            assert_eq!(error.status, status, "{text:?}: {error:?}");
+            assert!(error.message.ends_with('.') && error.message.lines().count() == 1, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_have_16384_bytes_with_the_empty_lines_before_it() {
+        let head = |length: usize, start: &str| {
+            let head = format!("{start}GET / HTTP/1.1\r\nHost: a\r\nA: \r\n\r\n");
+            head.replace("A: ", &format!("A: {}", "x".repeat(length - head.len())))
+        };
+        for start in ["", "\r\n\n\r\n"] {
+            read_text(&head(16_384, start)).unwrap();
+            assert_eq!(read_text(&head(16_385, start)).unwrap_err().status, 431);
+        }
+        for endless in ["\r\n", "\n", "A: b\r\n", "x"] {
+            let text = format!("GET / HTTP/1.1\r\n{}", endless.repeat(20_000));
+            let text = if endless.trim().is_empty() { &text[16..] } else { &text };
+            let error = read_text(text).unwrap_err();
+            assert_eq!((error.status, error.message.as_str()), (431, "The head exceeds 16384 bytes."), "{endless:?}");
+        }
+    }
+
+    #[test]
+    fn the_target_is_the_path_and_the_query() {
+        for (target, path) in [
+            ("/metrics", "/metrics"),
+            ("/%6detrics", "/%6detrics"),
+            ("http://localhost/metrics", "/metrics"),
+            ("HTTP://localhost:5000/metrics?name[]=x", "/metrics?name[]=x"),
+            ("https://localhost", "/"),
+            ("http://localhost?x", "?x"),
+            ("/metrics?x=ftp://y", "/metrics?x=ftp://y"),
+            ("ftp://a/metrics", "ftp://a/metrics"),
+            ("*", "*"),
+            ("localhost:5000", "localhost:5000"),
+        ] {
+            let request = read_text(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+            assert_eq!((request.method.as_str(), request.target.as_str()), ("GET", path));
+        }
+    }
+
+    #[test]
+    fn the_client_decides_whether_the_connection_ends_unless_it_sends_a_body() {
+        for (version, header, close) in [
+            ("1.1", "", false),
+            ("1.7", "", false),
+            ("1.0", "", true),
+            ("1.0", "Connection: keep-alive\r\n", true),
+            ("1.1", "Connection: keep-alive\r\n", false),
+            ("1.1", "Connection: close\r\n", true),
+            ("1.1", "Connection: TE\r\nconnection: x , CLOSE\r\n", true),
+            ("1.1", "X-Connection: close\r\n", false),
+            ("1.1", "Content-Length: 0\r\n", false),
+            ("1.1", "Content-Length: 1\r\n", true),
+            ("1.1", "Content-Length: 0\r\ncontent-length: 44\r\n", true),
+            ("1.1", "Content-Length: -1\r\n", true),
+            ("1.1", "Content-Length:\r\n", true),
+            ("1.1", "Transfer-Encoding: gzip, chunked\r\n", true),
+            ("1.1", "hOST:a\r\nX: \u{fc}\u{e9}\t!\r\n", false),
+        ] {
+            let request = read_text(&format!("POST / HTTP/{version}\r\n{header}\r\n")).unwrap();
+            assert_eq!(request.close, close, "HTTP/{version} {header:?}");
+        }
+    }
+
+    #[test]
+    fn lines_may_end_in_lf_and_the_next_request_stays_in_the_reader() {
+        let mut reader = Cursor::new("\r\nGET /1 HTTP/1.1\nHost: a\n\nGET /2 HTTP/1.1\r\n\r\nrest");
+        let mut head = Vec::new();
+        for target in ["/1", "/2"] {
+            assert_eq!(read(&mut reader, &mut head).unwrap().target, target);
+            assert!(head.starts_with(b"GET "));
+        }
+        assert_eq!(reader.fill_buf().unwrap(), b"rest");
+    }
+
+    #[test]
+    fn the_readme_names_the_limits() {
+        let readme = include_str!("README.md");
+        let (seconds, bytes) = (REQUEST_TIMEOUT.as_secs(), MAX_HEAD_BYTES);
+        let limits = format!("408 (not complete after {seconds} s), 431 (a head of more than {bytes} bytes)");
+        assert!(readme.contains(&limits), "{limits}");
+        assert!(readme.contains(&format!("Sending a request may take {seconds} s")));
+    }
 }

@@ -7,6 +7,7 @@ name of its Compose project, or in a label.
 import base64
 import ctypes
 import functools
+import http.client
 import json
 import os
 import pathlib
@@ -49,7 +50,7 @@ def until(seconds, what, attempt):
     while True:
         try:
             seen = last = attempt()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
             seen, last = None, error
         if seen:
             return seen
@@ -328,6 +329,11 @@ class Lab:
         return (self.stack / ".env").read_text().removeprefix("GRAFANA_PASSWORD=").strip()
 
 
+STUDENT = {"passwd": "x:4242:4242::/:/bin/sh", "group": "x:4242:", "subuid": "100000:65536", "subgid": "100000:65536"}
+PODMAN = [("podman", "podman"), ("newuidmap", "uidmap"), ("slirp4netns", "slirp4netns")]
+PODMAN_FLAGS = "--runroot /mnt/run --storage-driver overlay --cgroup-manager cgroupfs --events-backend file".split()
+PODMAN_FLAGS += "system service --time=0".split()
+DOCKERD_FLAGS = "--exec-root /mnt/run --pidfile /mnt/run/pid --iptables=false".split()
 # Runs as the first process of the second engine's namespaces.
 ENGINE = """set -e
 ip link set lo up
@@ -343,15 +349,15 @@ if [ -n "$CLOSED" ]; then
     mount --move /mnt/work "$WORK"
 fi
 [ -z "$DISK" ] || mount -t tmpfs -o "size=$DISK" none "$FOLDER/data"
-if [ -n "$ROOTLESS" ]; then
+if [ -n "$STUDENT" ]; then
     for file in passwd group subuid subgid; do
         mount --bind "$FOLDER/etc/$file" "/etc/$file"
     done
-    chown "$ROOTLESS" "$FOLDER" "$FOLDER/data" /mnt/run
+    chown "$STUDENT" "$FOLDER" "$FOLDER/data" /mnt/run
     # Some machines don't allow every user to publish a container's ports.
     mknod -m 666 /mnt/tun c 10 200
     [ ! -e /dev/net/tun ] || mount --bind /mnt/tun /dev/net/tun
-    set -- setpriv --reuid "$ROOTLESS" --regid "$ROOTLESS" --clear-groups "$@"
+    set -- setpriv --reuid "$STUDENT" --regid "$STUDENT" --clear-groups "$@"
 fi
 # This shell stays: only a process that doesn't change its user is killed with its parent.
 "$@"
@@ -362,53 +368,46 @@ exit 1
 class Engine:
     """A second container engine, in a network and with mounts of its own, in which the lab's ports are free.
 
-    `with Engine("name"):` starts it and moves this process into its network until the block ends. fetch(),
-    subprocesses and Chromium then see that network, docker() talks to this engine, and image() loads images
-    into it. Its processes end with this process, even if this one is killed."""
+    `with Engine("name"):` moves this process into its network until the block ends. fetch(), subprocesses and
+    Chromium then see that network, docker() talks to this engine, and image() loads images into it. Its
+    processes end with this process, even if this one is killed."""
 
     joined = None
 
-    def __init__(self, name, program="docker", rootless=False, disk=""):
-        """program is docker or podman. A disk, such as 100m, is in memory and has that size."""
+    def __init__(self, name, program="docker", disk=""):
+        """program is docker, or podman without root. A disk, such as 100m, is in memory and has that size."""
         if sys.platform != "linux" or os.geteuid() != 0:
             pytest.skip("only root can start a second engine, and only on Linux: run sudo -E scripts/test.sh")
-        needs(*{"docker": ("dockerd", "docker.io"), "podman": ("podman", "podman")}[program])
-        if rootless:
-            needs("newuidmap", "uidmap")
+        for tool, package in {"docker": [("dockerd", "docker.io")], "podman": PODMAN}[program]:
+            needs(tool, package)
         needs_docker()
         self.name, self.folder, self.loaded = name, WORK / f"engine-{name}", set()
-        data, etc = self.folder / "data", self.folder / "etc"
-        data.mkdir(parents=True)
-        etc.mkdir()
-        for file, line in (("passwd", "student:x:4242:4242::/:/bin/sh\n"), ("group", "student:x:4242:\n")):
-            (etc / file).write_text(pathlib.Path("/etc", file).read_text() + line)
-        for file in ("subuid", "subgid"):
-            (etc / file).write_text("student:100000:65536\n")
-        self.host = f"unix://{self.folder}/engine.sock"
+        for folder in ("data", "etc"):
+            (self.folder / folder).mkdir(parents=True)
+        for file, line in STUDENT.items():
+            before = pathlib.Path("/etc", file).read_text() if file in ("passwd", "group") else ""
+            (self.folder / "etc" / file).write_text(f"{before}student:{line}\n")
+        self.host, data = f"unix://{self.folder}/engine.sock", self.folder / "data"
         # Podman wants a short path for its state.
         command = {
-            "docker": f"dockerd -H {{}} --data-root {{}} --exec-root /mnt/run --pidfile /mnt/run/pid --iptables=false",
-            "podman": "podman --root {1} --runroot /mnt/run --storage-driver overlay --cgroup-manager cgroupfs"
-            " --events-backend file system service --time=0 {0}",
+            "docker": ["dockerd", "-H", self.host, "--data-root", data, *DOCKERD_FLAGS],
+            "podman": ["podman", "--root", data, *PODMAN_FLAGS, self.host],
         }[program]
-        closed = [folder for folder in reversed(WORK.parents) if not folder.stat().st_mode & 1]
+        closed = [str(folder) for folder in reversed(WORK.parents) if not folder.stat().st_mode & 1]
         env = {
-            "PATH": ENVIRONMENT["PATH"], "MODELMOCK_RUN": RUN, "HOME": data, "XDG_RUNTIME_DIR": "/mnt/run",
-            "WORK": WORK, "FOLDER": self.folder, "CLOSED": closed[0] if closed else "", "DISK": disk,
-            "ROOTLESS": "4242" if rootless else "",
+            "PATH": ENVIRONMENT["PATH"], "MODELMOCK_RUN": RUN, "HOME": str(data), "XDG_RUNTIME_DIR": "/mnt/run",
+            "WORK": str(WORK), "FOLDER": str(self.folder), "CLOSED": "".join(closed[:1]), "DISK": disk,
+            "STUDENT": "4242" if program == "podman" else "",
         }
-        self.log = self.folder / "log"
-        with self.log.open("wb") as log:
-            self.process = start(
-                *"unshare --net --mount --pid --fork --kill-child --mount-proc sh -c".split(), ENGINE, "sh",
-                *(word.format(self.host, data) for word in command.split()),
-                env={name: str(value) for name, value in env.items()}, stdout=log, stderr=log,
-            )
+        spaces = "--net --mount --pid --fork --kill-child --mount-proc".split()
+        with (self.folder / "log").open("wb") as log:
+            words = ["unshare", *spaces, "sh", "-c", ENGINE, "sh", *command]
+            self.process = start(*words, env=env, stdout=log, stderr=log)
         try:
             until(30, "the second engine", self.answers)
         except AssertionError as error:
             end(self.process)
-            raise AssertionError(f"{error}; its log:\n{self.log.read_text()}") from None
+            raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()}") from None
         # The first process of its namespaces.
         self.pid = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
 

@@ -79,7 +79,7 @@ class Walk:
             print(f"the page is in {self.pictures / 'failed.png'}")
             raise
         left = [word for word in dict.fromkeys(self.words) if word not in self.used]
-        assert not left, f"{title}: the walk hasn't used these words of the text"
+        assert not left, f"{title}: the walk hasn't used these words of the text: {left}"
 
     def word(self, word):
         assert word in self.words, f"{self.title}: the text has no '{word}'"
@@ -164,9 +164,10 @@ class Walk:
         """Types into the field with that name."""
         self.word(word)
         page = within or self.page
-        # A description may follow the name without a blank.
-        labelled = page.get_by_label(re.compile(rf"^{re.escape(word)}([A-Z]|$)")).locator("visible=true")
-        named = page.get_by_text(word, exact=True).locator("visible=true").last
+        # A star may follow the name, or a description without a blank.
+        name = re.compile(rf"^{re.escape(word)}( \*)?([A-Z]|$)")
+        labelled = page.get_by_label(name).locator("visible=true")
+        named = page.get_by_text(name).locator("visible=true").last
         # Some names aren't connected to their field; the field is the next one.
         field = labelled.last if labelled.count() else named.locator("xpath=following::*[self::input or self::textarea][1]")
         try:
@@ -193,9 +194,9 @@ class Walk:
         shown = lambda: re.search(pattern, self.page.inner_text("body"))
         until(PATIENCE, f"{self.title}: the page {self.page.url} doesn't show {pattern}", shown)
 
-    def query(self, expression):
+    def query(self, expression, within=None):
         """Types into the field for PromQL or LogQL; inserted, because editors add brackets to typed text."""
-        self.page.locator(".monaco-editor, .cm-content").first.click()
+        (within or self.page).locator(".monaco-editor, .cm-content").first.click()
         self.page.keyboard.press("ControlOrMeta+A")
         self.page.keyboard.insert_text(expression)
         self.page.wait_for_timeout(500)

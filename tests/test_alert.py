@@ -1,10 +1,10 @@
-"""What check.sh --alert says on the way from a high result to its mail, and what it says of notifications."""
+"""What check.sh --alert says on the way from a high result to its mail, and what check.sh says of notifications."""
 
 import time
 
 import pytest
 
-from lab import docker, edit, fetch, fetch_json, until
+from lab import docker, edit, fetch, fetch_json, put, until
 
 
 @pytest.fixture(scope="module")
@@ -14,17 +14,31 @@ def lab(make_lab):
     return lab
 
 
-def test_the_threshold_is_the_rules(lab):
-    rules = lab.stack / "prometheus/rules/model.yml"
-    before = rules.read_text()
+@pytest.fixture
+def rules(lab):
+    """The rules' file, which is put back."""
+    file = lab.stack / "prometheus/rules/model.yml"
+    before = file.read_text()
+    yield file
+    put(file, before)
+    lab.run("up", "prometheus")
+
+
+def load(lab, rules, expression):
+    """Gives the rule ModelResultHigh that expression."""
+    edit(rules, r'expr: model_result\{job="model_mock"\} > 0\.9$', f"expr: '{expression}'")
+    lab.run("up", "prometheus")
+    groups = f"{lab.prometheus}/api/v1/rules"
+    until(30, "the rule", lambda: expression in [rule["query"] for group in fetch_json(groups)["data"]["groups"] for rule in group["rules"]])
+
+
+def test_the_threshold_is_the_rules(lab, rules):
     edit(rules, r"\} > 0\.9$", "} >= 0.6 # a comment")
     others = [("ModelResultLow", "< 0.1"), ("ModelResultVeryHigh", "> 0.99")]
     edit(rules, r"\Z", "".join(f'      - alert: {name}\n        expr: model_result{{job="model_mock"}} {limit}\n' for name, limit in others))
     lab.run("up", "prometheus")
     lab.model.start("--value", "0.6")
     assert "ok    a result passes 0.6" in lab.run("check", "--alert")
-    rules.write_text(before)
-    lab.run("up", "prometheus")
 
 
 def test_a_silence_is_told_though_an_older_mail_is_there(lab):
@@ -61,7 +75,7 @@ def test_an_alert_that_alertmanager_remembers_is_told(lab):
     # Prometheus is away while the alert fires: Alertmanager takes it for the one that it has mailed.
     restarted = time.time()
     docker("restart", lab.container("prometheus"))
-    until(60, "the alert, anew", lambda: lab.ask('ALERTS_FOR_STATE{alertname="ModelResultHigh"}') > restarted)
+    until(60, "the alert after the restart", lambda: lab.ask('ALERTS_FOR_STATE{alertname="ModelResultHigh"}') > restarted)
     said = lab.run("check", "--alert", code=1)
     assert "Alertmanager knows this alert since" in said and "--value 0.5" in said
     lab.quiet()
@@ -69,14 +83,24 @@ def test_an_alert_that_alertmanager_remembers_is_told(lab):
     lab.run("check", "--alert")
 
 
-def test_a_rule_that_asks_for_what_is_not_there_is_told_at_once(lab):
-    rules = lab.stack / "prometheus/rules/model.yml"
+def test_a_rule_whose_query_has_no_value_is_told_at_once(lab, rules):
     lab.model.start("--value", "0.95")
-    edit(rules, r'model_mock"} > 0\.9', 'model_mok"} > 0.9')
-    until(30, "the rule is loaded", lambda: "model_mok" in fetch(f"{lab.prometheus}/api/v1/rules"))
+    load(lab, rules, 'model_result{job="model_mok"} > 0.9')
     said = lab.run("check", "--alert", code=1)
-    assert 'a result passes 0.9: the rule\'s model_result{job="model_mok"} has no value' in said and "see expr: of ModelResultHigh" in said
-    edit(rules, "model_mok", "model_mock")
+    assert "a result passes 0.9: the rule's model_result{job=\"model_mok\"} has no value" in said and "see expr: of ModelResultHigh" in said
+
+
+@pytest.mark.parametrize("expression", ["max(model_result) > 0.9", '{__name__="model_result"} > 0.9'])
+def test_any_rule_on_the_result_and_any_name_of_the_target_is_followed(lab, rules, expression):
+    lab.quiet()
+    configuration = lab.stack / "prometheus/prometheus.yml"
+    before = configuration.read_text()
+    edit(configuration, r"localhost:(\d+)\"\]$(?=\n    #)", r'127.0.0.1:\1"]')
+    load(lab, rules, expression)
+    lab.model.start("--value", "0.95")
+    said = lab.run("check", "--alert")
+    put(configuration, before)
+    assert "ok    the mail arrives" in said
 
 
 def test_notifications_are_told(lab):

@@ -1,26 +1,24 @@
-"""What stands in the repository, held against the real tools: the code's form, the scripts', stack/, the README."""
+"""The files of the repository, held against the tools that read them: shellcheck, Compose, promtool, amtool, Git."""
 
+import json
 import re
 import shutil
 
 import pytest
 
-from lab import ENVIRONMENT, LABEL, ROOT, RUN, fetch, image, names_what_is_there, needs, needs_docker, run
+from lab import ENVIRONMENT, LABEL, ROOT, RUN, docker, fetch, image, names_what_is_there, needs, needs_docker, run
+from my_stack import assemble
 
 STACK = ROOT / "stack"
-SCRIPTS = sorted(set(ROOT.glob("scripts/*.sh")) - {ROOT / "scripts/common.sh"})
+SCRIPTS = [script for script in sorted(ROOT.glob("scripts/*.sh")) if script.stat().st_mode & 0o100]
+PAGES = [ROOT / "README.md", *(page for folder in ("src", "stack", "tests") for page in ROOT.glob(f"{folder}/**/*.md"))]
 
 
 def tool(name, command, *arguments, folder=STACK, **named):
-    """promtool or amtool out of the image that the stack uses, or this machine's own, in the folder."""
-    try:
-        of = image(name)
-    except pytest.skip.Exception:
-        if shutil.which(command):
-            return run(command, *arguments, cwd=folder, **named)
-        raise
-    mounted = ["--rm", "-i", "--label", LABEL, "--network", "none", "--user", "0", "-v", f"{folder}:/stack:ro", "-w", "/stack"]
-    return run("docker", "run", *mounted, "--entrypoint", f"/bin/{command}", of, *arguments, **named)
+    """Runs the command of an image in the folder."""
+    options = ["--rm", "-i", "--label", LABEL, "--network", "none", "--user", "0"]
+    options += ["-v", f"{folder}:/stack:ro", "-w", "/stack", "--entrypoint", f"/bin/{command}"]
+    return run("docker", "run", *options, image(name), *arguments, **named)
 
 
 def promtool(*arguments, **named):
@@ -31,135 +29,147 @@ def amtool(*arguments, **named):
     return tool("prom/alertmanager", "amtool", *arguments, **named)
 
 
-def test_shellcheck():
+def test_shellcheck_accepts_the_scripts():
     needs("shellcheck", "shellcheck")
-    run("shellcheck", "-x", *(file for place in ("scripts/*.sh", "tests/*.sh", ".ci/*") for file in ROOT.glob(place)), cwd=ROOT)
+    scripts = [file for pattern in ("scripts/*.sh", "tests/*.sh", ".ci/*") for file in ROOT.glob(pattern)]
+    run("shellcheck", "-x", *scripts, cwd=ROOT)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_help(script):
+def test_a_script_prints_its_help_and_refuses_an_unknown_flag(script):
     assert run(script, "-h").startswith(script.name)
-    if script.name != "test.sh":  # what it does not know is pytest's
+    if script.name != "test.sh":  # passes its flags on to pytest
         run(script, "--no-such-flag", code=2)
 
 
-@pytest.mark.parametrize("file", ["compose", "store/compose"])
-def test_docker_compose_config(file):
+@pytest.mark.parametrize("files", [["compose"], ["store/compose"], ["store/compose", "store/thanos"]], ids="+".join)
+def test_compose_accepts_the_file_and_each_volume_has_a_name(files):
+    """Docker creates an unnamed volume for each folder that an image declares and the file doesn't mount."""
     needs_docker()
-    run("docker", "compose", "-f", STACK / f"{file}.yaml", "config", "--quiet", env=ENVIRONMENT | {"GRAFANA_PASSWORD": "none"})
+    options = [word for name in files for word in ("-f", STACK / f"{name}.yaml")] + ["--profile", "*"]
+    environment = ENVIRONMENT | {"GRAFANA_PASSWORD": "none"}
+    config = json.loads(run("docker", "compose", *options, "config", "--format", "json", env=environment))
+    assert len(config["services"]) >= 3
+    for name, service in config["services"].items():
+        mounts = {mount["target"]: mount for mount in service.get("volumes", [])}
+        assert all(mount["type"] == "tmpfs" or mount["source"] for mount in mounts.values()), name
+        declared = docker("image", "inspect", "-f", "{{json .Config.Volumes}}", service["image"], code=None)
+        if declared.startswith("{"):
+            assert set(json.loads(declared)) <= set(mounts), name
 
 
-def test_each_image_is_pinned_and_named_alike_everywhere():
-    # Grafana publishes full versions only, and any shorter tag means another program next month.
+def test_each_image_has_a_full_version_and_the_same_one_everywhere():
+    # A shorter tag means another program next month, and Grafana publishes no shorter ones.
     files = STACK.glob("**/*.yaml")
     images = {image for file in files for image in re.findall(r"^ *image: *(\S+)", file.read_text(), re.M)}
-    assert len(images) >= 4
-    loose = [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)]
-    assert not loose
+    assert len(images) >= 4 and all(re.search(r":v?\d+\.\d+\.\d+$", image) for image in images), images
     names = "|".join(re.escape(image.split(":")[0]) for image in images)
-    listed = run("git", "ls-files", "-z", cwd=ROOT).split("\0")
-    texts = (ROOT / name for name in listed if name.endswith((".md", ".sh", ".yaml", ".yml", ".rs", ".py", ".toml")))
-    named = {full for text in texts if text.exists() for full in re.findall(rf"(?:{names}):v?\d[\d.]*\d", text.read_text())}
-    assert named == images
+    files = [ROOT / name for name in run("git", "ls-files", "-z", cwd=ROOT).split("\0")]
+    suffixes = (".md", ".sh", ".yaml", ".yml", ".rs", ".py", ".toml")
+    texts = [file.read_text() for file in files if file.suffix in suffixes and file.exists()]
+    assert {found for text in texts for found in re.findall(rf"(?:{names}):v?\d[\d.]*\d", text)} == images
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     assert f"modelmock:{version}" in images
 
 
-def test_promtool_check_metrics(model):
-    page = fetch(f"http://127.0.0.1:{model().port}/metrics").encode()
-    said = promtool("check", "metrics", input=page)
-    assert said == ""
+def test_promtool_accepts_the_metrics(model):
+    assert promtool("check", "metrics", input=fetch(f"http://127.0.0.1:{model().port}/metrics").encode()) == ""
 
 
 @pytest.mark.parametrize("file", ["prometheus/prometheus.yml", "store/prometheus/site.yml", "store/thanos/site.yml"])
-def test_promtool_check_config(file):
+def test_promtool_accepts_the_configuration(file):
     promtool("check", "config", file)
 
 
-def test_promtool_test_rules():
+def test_the_unit_tests_of_the_rules_pass():
     promtool("test", "rules", "prometheus/tests/model.yml")
-
-
-def test_amtool_check_config():
-    amtool("check-config", "alertmanager/alertmanager.yml")
 
 
 ROUTES = [
     ("ModelResultHigh", "", "default-route"),
     ("ModelMockDown", "", "default-route"),
-    ("ModelResultStale", "", "default-route"),
     ("ModelResultHigh", "monitoring-a", '{class!=""}'),
-    ("ModelResultStale", "monitoring-a", '{class!=""}'),
     ("ModelMockDown", "monitoring-a", '{alertname="ModelMockDown"}'),
 ]
 
 
 @pytest.mark.parametrize("alert, of_class, route", ROUTES)
-def test_an_alert_takes_its_route(alert, of_class, route):
+def test_alertmanager_sends_an_alert_along_its_route(alert, of_class, route):
     labels = [f"alertname={alert}", "instance=localhost:5001"] + [f"class={of_class}"] * bool(of_class)
-    of = ["config", "routes", "test", "--tree", "--verify.receivers=mailbox", "--config.file=alertmanager/alertmanager.yml"]
-    assert f"── {route}  receiver: mailbox" in amtool(*of, *labels)
+    command = ["config", "routes", "test", "--tree", "--config.file=alertmanager/alertmanager.yml"]
+    assert f"── {route}  receiver: mailbox" in amtool(*command, *labels)
 
 
-def yaml_blocks():
-    """The configurations that the texts show; each says in its first line where it belongs."""
-    blocks = []
-    for text in [ROOT / "README.md", *sorted(STACK.glob("**/*.md"))]:
-        for indent, block in re.findall(r"^( *)```yaml\n(.*?)^ *```$", text.read_text(), re.M | re.S):
+def examples():
+    """The examples of the pages under stack/ that name a file of stack/ in their first line."""
+    for page in sorted(STACK.glob("**/*.md")):
+        for indent, block in re.findall(r"^( *)```yaml\n( *# (?!my-stack/).*?)^ *```$", page.read_text(), re.M | re.S):
             block = re.sub(rf"^{indent}", "", block, flags=re.M)
-            blocks.append(pytest.param(block, id=block.splitlines()[0].strip("# ")))
-    return blocks
+            yield pytest.param(block, id=block.splitlines()[0].strip("# "))
 
 
-@pytest.mark.parametrize("block", yaml_blocks())
-def test_a_configuration_of_the_texts(block, tmp_path):
+@pytest.mark.parametrize("block", list(examples()))
+def test_an_example_of_a_page_is_valid_in_its_file(block, tmp_path):
     shutil.copytree(STACK / "prometheus", tmp_path / "prometheus")
-    file = tmp_path / "prometheus/prometheus.yml"
+    configuration = tmp_path / "prometheus/prometheus.yml"
     place = block.splitlines()[0]
     if place.startswith("# alertmanager.yml"):
         (tmp_path / "alertmanager.yml").write_text("route:\n  receiver: mailbox\n" + block)
         amtool("check-config", "alertmanager.yml", folder=tmp_path)
         return
-    if place.startswith("# prometheus.yml: in the place of alerting"):
-        file.write_text(re.sub(r"^alerting:.*?\n\n", "", file.read_text(), flags=re.M | re.S) + block)
-    elif place.startswith("# prometheus.yml"):
-        file.write_text(file.read_text() + block)
+    if place.startswith("# prometheus.yml"):
+        configuration.write_text(configuration.read_text() + block)
     elif place.startswith("# targets/class.yml"):
         (tmp_path / "prometheus/targets/class.yml").write_text(block)
+    elif place.startswith("# rules/"):
+        (tmp_path / "prometheus/rules/own.yml").write_text(block)
     else:
-        pytest.fail(f"nothing checks this block: {place}")
+        pytest.fail(f"no file for this example: {place}")
     promtool("check", "config", "prometheus/prometheus.yml", folder=tmp_path)
 
 
-def test_what_the_texts_name_is_there():
-    texts = [ROOT / "README.md", *(text for folder in ("src", "stack", "tests") for text in ROOT.glob(f"{folder}/**/*.md"))]
-    assert len(texts) >= 5
-    names_what_is_there(ROOT, texts)
+def test_the_unit_test_of_the_page_on_drift_passes_with_its_rule_only(tmp_path):
+    files = assemble((STACK / "extensions.md").read_text())
+    for name in ("rules.yml", "drift-test.yml"):
+        (tmp_path / name).write_text(files[name])
+    promtool("test", "rules", "drift-test.yml", folder=tmp_path)
+    (tmp_path / "rules.yml").write_text("groups: []\n")
+    promtool("test", "rules", "drift-test.yml", folder=tmp_path, code=1)
 
 
-def pictures():
-    return sorted(STACK.glob("pictures/*.png"))
+def test_the_example_in_the_file_of_the_class_is_valid(tmp_path):
+    shutil.copytree(STACK / "prometheus", tmp_path / "prometheus")
+    file = tmp_path / "prometheus/targets/class.yml"
+    example = re.findall(r"^# (- targets: .*|  .*)$", file.read_text(), re.M)
+    assert [line.split(":")[0].strip() for line in example] == ["- targets", "labels", "student", "class"]
+    file.write_text("\n".join(example))
+    promtool("check", "config", "prometheus/prometheus.yml", folder=tmp_path)
 
 
-def test_the_readmes_pictures():
-    readme = (ROOT / "README.md").read_text()
-    for picture in pictures():
-        shown = rf'<img src="{picture.relative_to(ROOT)}" width="\d+" alt="[^"]{{40,}}">'
-        assert re.search(shown, readme), f"{picture.name} is not in the README with an alt that tells what is seen"
+def test_each_file_and_heading_that_a_page_names_exists():
+    assert len(PAGES) >= 5
+    names_what_is_there(ROOT, PAGES)
+
+
+def test_each_picture_is_shown_with_a_description():
+    pictures = set(STACK.glob("pictures/*.png"))
+    shown = {}
+    for page in PAGES:
+        for source, description in re.findall(r'<img src="([^"]+)" width="\d+" alt="([^"]*)">', page.read_text()):
+            shown[(page.parent / source).resolve()] = description
+    assert set(shown) == pictures and all(len(description) >= 40 for description in shown.values())
+    for picture in pictures:
         assert int.from_bytes(picture.read_bytes()[16:20], "big") >= 600, f"{picture.name} is less than 600 px wide"
-    for source in re.findall(r'src="([^"]*)"', readme):
-        assert (ROOT / source).exists(), source
-    assert len(pictures()) >= 9
-    assert sum(picture.stat().st_size for picture in pictures()) <= 1.2 * 1024 * 1024
+    assert len(pictures) >= 9 and sum(picture.stat().st_size for picture in pictures) <= 1.2 * 1024 * 1024
 
 
-def test_git_for_windows_changes_no_lines_end(tmp_path):
+def test_git_for_windows_keeps_the_line_ends(tmp_path):
     run("git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, tmp_path / "clone")
-    files = [file for folder in ("scripts", "stack") for file in (tmp_path / "clone" / folder).rglob("*.*") if file.suffix != ".png"]
-    assert files and not [file for file in files if b"\r" in file.read_bytes()]
+    files = [file for folder in ("scripts", "stack") for file in (tmp_path / "clone" / folder).rglob("*.*")]
+    assert files and not [file for file in files if file.suffix != ".png" and b"\r" in file.read_bytes()]
 
 
-@pytest.mark.parametrize("arguments", [["limit"], ["-k", "no_such_test"], ["no_such_kind"]], ids=["no engine", "no test", "no kind"])
-def test_the_tests_are_not_green_where_nothing_ran(arguments, tmp_path):
+@pytest.mark.parametrize("arguments", [["limit"], ["-k", "no_such_test"], ["no_such_kind"]], ids=" ".join)
+def test_a_run_without_any_test_fails(arguments, tmp_path):
     without_an_engine = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock", "MODELMOCK_RUN": f"{RUN}-without", "CI": ""}
     run(ROOT / "scripts/test.sh", "-n0", *arguments, code=range(1, 6), env=ENVIRONMENT | without_an_engine)

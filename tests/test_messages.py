@@ -22,7 +22,7 @@ MISTAKES = {
     "Are you trying to mount a directory onto a file": (2, "compose.yaml", "- ./prometheus.yml:", "- ./prometheus.yaml:"),
     'service "prometheus" refers to undefined volume prometheus-data': (5, "compose.yaml", "^volumes:\n.*\n", ""),
     "Published ports are discarded when using host network mode": (2, "compose.yaml", "    ports:", "    network_mode: host\n    ports:"),
-    "lookup host.docker.internal on 127.0.0.11:53: no such host": (2, "prometheus.yml", "localhost", "host.docker.internal"),
+    "lookup host.docker.internal on 127.0.0.11:53": (2, "prometheus.yml", "localhost", "host.docker.internal"),
     "bind: address already in use": (5, "compose.yaml", r"\Z", ""),
     "Error loading config (--config.file=prometheus.yml)": (5, "compose.yaml", "^      - --(config|storage).*\n", ""),
     "parsing YAML file /etc/prometheus/prometheus.yml: yaml: line 2": (5, "prometheus.yml", "    scrape_interval", "   scrape_interval"),

@@ -11,7 +11,7 @@ from test_stack import lab  # noqa: F401 (a fixture)
 
 @pytest.fixture(scope="module", autouse=True)
 def engine():
-    with Engine("podman", program="podman", rootless=True) as engine:
+    with Engine("podman", program="podman") as engine:
         yield engine
 
 

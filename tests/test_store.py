@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from lab import LABEL, RUN, Model, docker, edit, end, fetch, fetch_json, free_ports, image, run, start, until, value, vector
+from lab import LABEL, RUN, Model, docker, edit, end, fetch, fetch_json, free_ports, image, run, start, until, value
+from lab import vector
 from test_accidents import scene  # noqa: F401 (a fixture)
 
 
@@ -32,24 +33,18 @@ def both_arrive(lab):
 
 def samples(url, selector, begun, ended):
     """The samples of the selector in that time: a set of (series, time, value)."""
-    query = {"query": f"{selector}[{ended - begun}s]", "time": ended}
-    found = fetch_json(f"{url}/api/v1/query", timeout=30, **query)["data"]["result"]
-    series = [
-        ({label: name for label, name in each["metric"].items() if label != "site"}, each["values"]) for each in found
-    ]
-    return {(str(sorted(labels.items())), *sample) for labels, values in series for sample in values}
-
-
-def missing(lab, site, begun, ended):
-    """(The number of samples that the site has of that time, the number that only one of site and store has)."""
-    scraped = samples(lab.sites[site], '{job="model_mock"}', begun, ended)
-    stored = samples(lab.store, f'{{job="model_mock",site="{site}"}}', begun, ended)
-    return len(scraped), len(scraped ^ stored)
+    found = vector(url, f"{selector}[{ended - begun}s]", time=ended)
+    return {
+        (str(sorted(labels.items() - {("site", labels.get("site"))})), *sample)
+        for labels, values in found for sample in values
+    }
 
 
 def is_complete(lab, site, begun, ended):
-    scraped, differ = missing(lab, site, begun, ended)
-    return scraped if differ == 0 else 0
+    """The number of samples that the site has of that time, or 0 if the store hasn't the same."""
+    scraped = samples(lab.sites[site], '{job="model_mock"}', begun, ended)
+    stored = samples(lab.store, f'{{job="model_mock",site="{site}"}}', begun, ended)
+    return len(scraped) if scraped == stored else 0
 
 
 def site_b_alerts(lab):

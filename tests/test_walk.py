@@ -128,7 +128,7 @@ def in_prometheus(walk, page):
     walk.model.stop()
     time.sleep(30 if walk.patient else 12)
     walk.run_model("cargo run --release -- --seed 7")
-    until(30, "it scrapes again", lambda: samples()[-1] > stopped + 12)
+    until(30, "it scrapes again", lambda: samples()[-1] > stopped + 22)
     step = {"start": first, "end": time.time(), "step": 5}
     drawn = fetch_json(f"{PROMETHEUS}/api/v1/query_range", query="model_result", **step)["data"]["result"][0]["values"]
     gaps = [later - earlier for (earlier, _), (later, _) in zip(drawn, drawn[1:]) if later - earlier > 5]
@@ -137,3 +137,6 @@ def in_prometheus(walk, page):
     assert away > 15, "the graph has no flat line from the time when Prometheus was down"
     assert len(gaps) == 1, f"the graph should have one gap, from the time when the model was down: {gaps}"
     walk.explains("15m", "docker compose ps -a", "docker compose logs prometheus", "docker volume rm", "localhost")
+    with walk.section("Two logs", "stack/logging.md"):
+        assert "Completed loading of configuration file" in walk.type()
+        walk.explains("my-stack", "Completed loading of configuration file")

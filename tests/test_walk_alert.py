@@ -14,12 +14,20 @@ HIGH, RESOLVED = "[FIRING:1] ModelResultHigh localhost:5000 (model_mock)", "[RES
 
 @pytest.fixture(scope="module")
 def walk(request):
-    """At the end of section 5.3, but without Grafana, which this part doesn't need."""
     with second_laptop("alert", request, "prom/prometheus", "prom/alertmanager", "axllent/mailpit") as walk:
         walk.terminal.type("mkdir my-stack && cd my-stack")
-        walk.write(9)
         walk.run_model("cargo run --release -- --seed 7")
         yield walk
+
+
+def start_stack(walk, command):
+    """The stack without Grafana, which this part doesn't need."""
+    compose = walk.root / "my-stack/compose.yaml"
+    compose.write_text(re.sub(r"  grafana:\n(    .*\n)*", "", compose.read_text()))
+    output, code = walk.terminal.type(command)
+    assert not code, output
+    for url in (f"{PROMETHEUS}/-/ready", f"{ALERTMANAGER}/-/ready", f"{MAILPIT}/readyz"):
+        until(30, url, lambda: fetch(url) or True)
 
 
 def mails(subject):
@@ -37,12 +45,8 @@ def test_alertmanager_and_mailpit(walk):
 
 
 def in_alertmanager(walk, page):
-    walk.write(4)
-    compose = walk.root / "my-stack/compose.yaml"
-    compose.write_text(re.sub(r"  grafana:\n(    .*\n)*", "", compose.read_text()))
-    walk.type("docker compose up -d")
-    for url in (f"{PROMETHEUS}/-/ready", f"{ALERTMANAGER}/-/ready", f"{MAILPIT}/readyz"):
-        until(30, url, lambda: fetch(url) or True)
+    walk.write(13)
+    start_stack(walk, walk.word("docker compose up -d"))
     for url in (PROMETHEUS, ALERTMANAGER, MAILPIT):
         needs_web_pages(url)
     check = walk.word("../scripts/check.sh prometheus alertmanager mailpit")
@@ -51,6 +55,7 @@ def in_alertmanager(walk, page):
     assert [line for line in lines if not line.startswith("ok")] == [
         line for line in lines if line.startswith(f"{walk.word('open')}  {walk.word('no notification failed')}: ")
     ], output
+    walk.explains("ok")
 
     # A high result, as it happens now and then: pending, and never firing.
     walk.run_model("cargo run --release -- --value 0.95")
@@ -111,12 +116,14 @@ def in_alertmanager(walk, page):
 
     walk.write()
     walk.type("docker compose restart prometheus")
-    until(30, "Prometheus is back", lambda: state() == "inactive")
+    restarted = time.time()
+    until(30, "Prometheus scrapes again", lambda: value(PROMETHEUS, "timestamp(model_result)") > restarted)
     high, resolved = mails(HIGH), mails(RESOLVED)
     walk.run_model("cargo run --release -- --value 0.95")
     time.sleep(6)
     walk.run_model("cargo run --release -- --value 0.5")
-    until(40, "a mail for one high result", lambda: mails(HIGH) > high and mails(RESOLVED) > resolved)
+    until(40, "a mail for one high result", lambda: mails(HIGH) > high)
+    until(60, "the mail at its end", lambda: mails(RESOLVED) > resolved)
 
 
 def test_drift(walk):
@@ -125,6 +132,8 @@ def test_drift(walk):
 
 
 def in_drift(walk):
+    walk.write(14 - walk.blocks_written)
+    start_stack(walk, "docker compose up -d")
     walk.run_model(walk.fence("sh"))
     for expression in walk.fence("promql").splitlines():
         until(40, expression, lambda: value(PROMETHEUS, expression) is not None)
@@ -143,7 +152,7 @@ def in_drift(walk):
     walk.page.goto(PROMETHEUS)
     walk.press("Alerts")
     walk.matches("ModelResultDrift")
-    walk.explains("Query", "Graph", "15m", "FIRING", "0+0.5x240", "stack/prometheus", "my-stack", "for: 1m", "--drift 600")
+    walk.explains("ModelResultHigh", "Query", "Graph", "15m", "FIRING", "0+0.5x240", "stack/prometheus", "my-stack", "for: 1m", "--drift 600")
 
 
 def mail_text():

@@ -1,25 +1,59 @@
-//! What the tests share: the built binary as a child process, and a client that speaks plain HTTP.
+//! What the tests share: the program as a child process, and a client that speaks plain HTTP.
+//!
+//! The environment variable MODELMOCK_PROGRAM names another program to test, such as one for Windows, and
+//! MODELMOCK_RUNNER the command that runs it, such as wine.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-pub const BINARY: &str = env!("CARGO_BIN_EXE_modelmock");
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 /// A scrape, as a client sends it.
-pub const WHOLE_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+pub const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// How long a client waits for a response before its test fails.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client waits for an answer before its test fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The command that runs the program with these arguments, after a shell has run `setup`.
+pub fn command(setup: &str, arguments: &[&str]) -> Command {
+    let runner = env::var("MODELMOCK_RUNNER").unwrap_or_default();
+    let program = env::var("MODELMOCK_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_modelmock").to_owned());
+    let mut words: Vec<&str> = runner.split_whitespace().chain([program.as_str()]).collect();
+    let script = format!("{setup}; exec \"$0\" \"$@\"");
+    if !setup.is_empty() {
+        words.splice(0..0, ["sh", "-c", &script]);
+    }
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    reset_signals(&mut command);
+    command
+}
+
+/// A shell ignores SIGINT in what it starts with `&`, and nohup ignores SIGHUP. A child inherits that.
+#[cfg(unix)]
+fn reset_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    unsafe extern "C" {
+        fn signal(number: i32, handler: usize) -> usize;
+    }
+    let reset = || {
+        for number in [1, 2, 15] {
+            // SAFETY: signal() may be called between fork and exec, and 0 is SIG_DFL.
+            unsafe { signal(number, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: the function only calls signal().
+    unsafe { command.pre_exec(reset) };
+}
+
+#[cfg(not(unix))]
+fn reset_signals(_: &mut Command) {}
 
 /// A running exporter; it is killed when dropped.
 pub struct Exporter {
@@ -32,150 +66,96 @@ pub struct Exporter {
 impl Exporter {
     /// Starts it on a free port of the loopback address.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-        Self::spawn(command)
+        Self::start_after("", arguments)
     }
 
-    /// Starts it with a limit on how many files it may open.
-    pub fn with_files(limit: u32, arguments: &[&str]) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" --listen 127.0.0.1:0 \"$@\"")]);
-        command.arg(BINARY).args(arguments);
-        Self::spawn(command)
+    /// Starts it after a shell has run `setup`, such as `ulimit -n 24`.
+    pub fn start_after(setup: &str, arguments: &[&str]) -> Self {
+        Self::spawn(command(setup, &[&["--listen", "127.0.0.1:0"], arguments].concat()))
     }
 
-    /// Starts it with another system below it: tests/common/system.c says what `variables` change there.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    pub fn on_another_system(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
-        static LIBRARY: OnceLock<String> = OnceLock::new();
-        let library = LIBRARY.get_or_init(|| {
-            let library = format!("{}/system-{}.so", env!("CARGO_TARGET_TMPDIR"), std::process::id());
-            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/system.c");
-            // The compiler that Rust links with, too.
-            let mut cc = Command::new("cc");
-            cc.args(["-shared", "-fPIC", "-Wall", "-Werror", "-o", &library, source]);
-            assert!(cc.status().expect("cc runs").success());
-            library
-        });
-        let mut command = Command::new(BINARY);
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-        command.env("LD_PRELOAD", library);
-        command.envs(variables.iter().copied());
-        Self::spawn(command)
-    }
-
+    /// Starts a command and waits for the line that names the address.
     pub fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the exporter starts");
+        let mut child = command.spawn().expect("the exporter starts");
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         stdout.read_line(&mut first).expect("a first line");
-        let address = first
-            .split("http://")
-            .nth(1)
-            .and_then(|rest| rest.split('/').next())
-            .and_then(|address| address.parse().ok())
-            .unwrap_or_else(|| panic!("the first line names no address: {first:?}"));
-
+        let address = first.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = address.and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("the first line names no address: {first:?}"));
         let stderr = Arc::new(Mutex::new(String::new()));
-        let said = Arc::clone(&stderr);
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        thread::spawn(move || {
-            while let Some(Ok(line)) = lines.next() {
-                said.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
+        if let Some(errors) = child.stderr.take() {
+            let seen = Arc::clone(&stderr);
+            thread::spawn(move || {
+                for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                    seen.lock().unwrap().push_str(&(line + "\n"));
+                }
+            });
+        }
         Exporter { child, address, stdout: Some(stdout), stderr }
     }
 
-    /// What it prints after its first line.
+    /// Standard output after the first line.
     pub fn stdout(&mut self) -> &mut BufReader<ChildStdout> {
         self.stdout.as_mut().expect("standard output is still open")
     }
 
-    /// Leaves its standard output a broken pipe.
     pub fn close_stdout(&mut self) {
         self.stdout = None;
     }
 
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address).expect("the exporter takes a connection")
+        Connection::open(self.address).expect("the exporter accepts a connection")
     }
 
-    /// A scraper that was answered once.
+    /// A client with a kept-alive connection, after its first scrape.
     pub fn scraper(&self) -> Scraper {
         let mut scraper = Scraper { address: self.address, connection: self.connect(), reconnected: 0 };
         scraper.scrape();
         scraper
     }
 
-    /// One scrape over a connection of its own.
+    /// Scrapes once over a new connection.
     pub fn scrape(&self) -> Page {
         self.connect().get("/metrics").page()
     }
 
-    /// Everything that it said on standard error so far.
-    pub fn complaints(&self) -> String {
+    /// What the exporter has printed on standard error.
+    pub fn errors(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        // Every shell has kill built in; the program of that name is a package that not all have.
-        let kill = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
-        assert!(kill.unwrap().success());
+        // Every shell has kill as a builtin; some systems lack the program of that name.
+        let script = format!("kill -s {name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }
 
-    /// Waits for the end; fails where it does not come within `limit`.
-    pub fn end_within(&mut self, limit: Duration) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(start.elapsed() < limit, "still running after {limit:?}");
-            thread::sleep(Duration::from_millis(1));
-        }
+    /// Waits until the process ends; fails if it doesn't.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_until(TIMEOUT, "the end", || self.child.try_wait().unwrap())
     }
 
-    /// CPU time spent so far; the kernel counts it in hundredths of a second.
-    pub fn cpu(&self) -> Duration {
+    /// User and system CPU time; the kernel counts it in hundredths of a second.
+    pub fn cpu(&self) -> [Duration; 2] {
         let stat = self.procfs("stat");
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
+        [11, 12].map(|index| Duration::from_millis(fields[index].parse::<u64>().unwrap() * 10))
     }
 
-    /// Resident memory in KiB.
-    pub fn resident(&self) -> u64 {
-        self.memory("VmRSS:")
-    }
-
-    /// The most resident memory so far, in KiB.
-    pub fn peak(&self) -> u64 {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
+    /// A value of /proc/PID/status: VmRSS is the memory in RAM, VmHWM its peak, both in KiB.
+    pub fn status(&self, field: &str) -> u64 {
         let status = self.procfs("status");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let line = line.unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// How many files it has open.
     pub fn open_files(&self) -> usize {
-        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
-        files.expect("the exporter lives").count()
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the exporter runs").count()
     }
 
     fn procfs(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the exporter lives")
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the exporter runs")
     }
 }
 
@@ -186,38 +166,30 @@ impl Drop for Exporter {
     }
 }
 
-/// A client that comes again and again and keeps its connection, as Prometheus does: where that has ended
-/// before the answer began, it asks once more on a new one.
+/// A client that keeps its connection, as Prometheus does. If that has ended, it connects again.
 pub struct Scraper {
     address: SocketAddr,
     connection: Connection,
-    /// How often it had to connect again.
     pub reconnected: usize,
 }
 
 impl Scraper {
     pub fn scrape(&mut self) -> Page {
-        let mut scrape = || {
-            self.connection.send(WHOLE_REQUEST)?;
-            self.connection.answer(true)
-        };
-        let answer = scrape().unwrap_or_else(|_| {
+        let sent = self.connection.send(REQUEST);
+        let response = sent.and_then(|()| self.connection.response(true)).unwrap_or_else(|_| {
             self.reconnected += 1;
             self.connection = Connection::open(self.address).unwrap();
             self.connection.get("/metrics")
         });
-        answer.page()
+        response.page()
     }
 }
 
-/// A client's connection, kept alive from request to request.
-pub struct Connection {
-    stream: BufReader<TcpStream>,
-}
+/// A client's connection.
+pub struct Connection(BufReader<TcpStream>);
 
-/// An answer as it came over the wire.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: BTreeMap<String, String>,
     pub body: String,
@@ -225,123 +197,78 @@ pub struct Answer {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream: BufReader::new(stream) })
+        Ok(Connection(BufReader::new(stream)))
     }
 
-    pub fn get(&mut self, path: &str) -> Answer {
+    pub fn get(&mut self, path: &str) -> Response {
         self.request("GET", path)
     }
 
-    pub fn request(&mut self, method: &str, path: &str) -> Answer {
-        self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-        self.answer(method != "HEAD").unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    pub fn request(&mut self, method: &str, path: &str) -> Response {
+        let sent = self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        let response = sent.and_then(|()| self.response(method != "HEAD"));
+        response.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes)
+        self.0.get_mut().write_all(bytes)
     }
 
-    pub fn answer(&mut self, with_body: bool) -> io::Result<Answer> {
+    pub fn response(&mut self, has_body: bool) -> io::Result<Response> {
         let mut line = || {
             let mut line = String::new();
-            match self.stream.read_line(&mut line)? {
+            match self.0.read_line(&mut line)? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => Ok::<_, io::Error>(line.trim_end().to_owned()),
             }
         };
         let status_line = line()?;
         let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status in {status_line:?}"));
         let mut headers = BTreeMap::new();
-        loop {
-            let header = line()?;
-            let Some((name, value)) = header.split_once(':') else {
-                break;
-            };
+        while let Some((name, value)) = line()?.split_once(':') {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let length = match with_body {
-            true => headers.get("content-length").expect("a Content-Length").parse().unwrap(),
-            false => 0,
-        };
+        let length = if has_body { headers["content-length"].parse().unwrap() } else { 0 };
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body)?;
-        let status = status.unwrap_or_else(|| panic!("no status in {status_line:?}"));
-        Ok(Answer { status, headers, body: String::from_utf8(body).unwrap() })
+        self.0.read_exact(&mut body)?;
+        Ok(Response { status, headers, body: String::from_utf8(body).unwrap() })
     }
 }
 
-impl Answer {
+impl Response {
     pub fn page(self) -> Page {
         assert_eq!(self.status, 200, "{self:?}");
-        Page::read(&self.body)
+        let samples = self.body.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("no value: {line:?}")))
+        };
+        Page(samples.map(sample).collect())
     }
 }
 
-/// The samples of a page by name and labels, as the page has them.
+/// The samples of a page by name and labels, as the page writes them.
 pub struct Page(pub BTreeMap<String, f64>);
 
 impl Page {
-    pub fn read(text: &str) -> Self {
-        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
-            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("no value: {line:?}")))
-        });
-        Page(samples.collect())
-    }
-
     pub fn value(&self, name: &str) -> f64 {
-        *self.0.get(name).unwrap_or_else(|| panic!("no sample {name} on the page"))
+        *self.0.get(name).unwrap_or_else(|| panic!("the page lacks {name}"))
     }
 }
 
-/// A clock that a test sets: `Exporter::on_another_system` takes its path as `CLOCK`.
-pub struct Clock(PathBuf);
-
-impl Clock {
-    pub fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("clock-{}-{number}", std::process::id());
-        Clock(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
-    }
-
-    pub fn path(&self) -> &str {
-        self.0.to_str().expect("its path is text")
-    }
-
-    /// Sets it to a Unix time, from which it goes on.
-    pub fn set(&self, seconds: i64) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.advance(seconds - now.unwrap().as_secs() as i64);
-    }
-
-    /// Lets it be so many seconds ahead of the machine's.
-    pub fn advance(&self, seconds: i64) {
-        // Whoever reads it meanwhile finds it whole.
-        let new = self.0.with_extension("new");
-        fs::write(&new, seconds.to_string()).unwrap();
-        fs::rename(new, &self.0).unwrap();
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Calls `attempt` until it gives something; fails where it does not within `limit`.
-pub fn within<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+/// Repeats `attempt` until it returns something; fails after `limit`.
+pub fn wait_until<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(result) = attempt() {
             return result;
         }
         assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(5));
     }
 }

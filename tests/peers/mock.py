@@ -1,4 +1,4 @@
-"""The lab's mock on prometheus_client: mock.py ADDRESS:PORT."""
+"""The mock on prometheus_client: mock.py ADDRESS:PORT."""
 
 import random
 import sys

@@ -1,0 +1,279 @@
+"""The judge of dashboards, and check.sh with Grafana: what is fed to the judge is stored by the real Grafana, too."""
+
+import contextlib
+import copy
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+
+import pytest
+
+from lab import ROOT, docker, fetch, fetch_json, until
+from student import Student
+
+PASSWORD = 'a "q" \\ #b'
+SOURCE = {"type": "prometheus", "uid": "own"}
+PANEL = {
+    "id": 1,
+    "title": "Result",
+    "type": "timeseries",
+    "datasource": SOURCE,
+    "gridPos": {"h": 8, "w": 12, "x": 0, "y": 0},
+    "fieldConfig": {
+        "defaults": {
+            "min": 0,
+            "max": 1,
+            "custom": {"thresholdsStyle": {"mode": "line"}, "scaleDistribution": {"type": "linear"}},
+            "thresholds": {"mode": "absolute", "steps": [{"color": "green", "value": None}, {"color": "red", "value": 0.9}]},
+        },
+        "overrides": [],
+    },
+    "targets": [{"datasource": SOURCE, "editorMode": "code", "expr": "model_result", "range": True, "refId": "A"}],
+}
+DASHBOARD = {"title": "Mine", "refresh": "5s", "time": {"from": "now-15m", "to": "now"}, "schemaVersion": 42, "panels": [PANEL]}
+DEFAULTS, TARGET = "panels/0/fieldConfig/defaults/", "panels/0/targets/0/"
+RED = f"{DEFAULTS}thresholds/steps/1/"
+STEPS_AT_90 = {"mode": "percentage", "steps": [{"color": "green", "value": None}, {"color": "red", "value": 90}]}
+RED_OVERRIDE = {
+    "matcher": {"id": "byName", "options": "x"},
+    "properties": [{"id": "thresholds", "value": {"mode": "absolute", "steps": [{"color": "red", "value": 0.9}]}}],
+}
+
+
+def changed(path, new):
+    """The dashboard with another value at that path."""
+    dashboard = copy.deepcopy(DASHBOARD)
+    *way, last = [int(word) if word.isdigit() else word for word in path.split("/")]
+    place = dashboard
+    for key in way:
+        place = place[key]
+    place[last] = new
+    return dashboard
+
+
+def judge(dashboard, limit=0.9, description=""):
+    """The score and the reasons."""
+    script = f'. {ROOT}/scripts/dashboard.sh; judge_dashboard {limit} "other own" "$1"'
+    done = subprocess.run(["sh", "-c", script, "sh", description], input=json.dumps(dashboard).encode(), capture_output=True, check=True)
+    score, reasons, _ = done.stdout.decode().split("\t")
+    assert not done.stderr
+    return int(score), reasons
+
+
+ACCEPTED = {
+    "as it is": ("title", "Mine"),
+    "percentage": (f"{DEFAULTS}thresholds", STEPS_AT_90),
+    "rgb": (f"{RED}color", "rgb(255, 0, 0)"),
+    "dark red": (f"{RED}color", "#8B0000"),
+    "short": (f"{RED}color", "#F00"),
+    "name": (f"{RED}color", "semi-dark-red"),
+    "Grafana's red": (f"{RED}color", "#F2495C"),
+    "quoted name": (f"{TARGET}expr", '{__name__="model_result"}'),
+    "quoted name and label": (f"{TARGET}expr", '{job="model_mock", __name__="model_result"}'),
+    "label": (f"{TARGET}expr", 'model_result{job="model_mock", instance=~"local.*"}'),
+    "lines": (f"{TARGET}expr", "model_result\n"),
+    "dashed": (f"{DEFAULTS}custom/thresholdsStyle/mode", "dashed+area"),
+    "no source of the query's own": ("panels/0/targets/0", {"expr": "model_result", "refId": "A"}),
+    "a second query": ("panels/0/targets", [{"expr": "up", "refId": "A"}, PANEL["targets"][0] | {"refId": "B"}]),
+    "a second panel": ("panels", [{"id": 2, "type": "stat", "title": 'a "\\" {[,:'}, PANEL]),
+    "a colour of the line": ("panels/0/fieldConfig/overrides", [{"properties": [{"id": "color", "value": {}}]}]),
+}
+REFUSED = {
+    "percentage at 0.9": (f"{DEFAULTS}thresholds/mode", "percentage", "no red threshold at 90 %"),
+    "rate": (f"{TARGET}expr", "rate(model_result[5m])", "not model_result but rate"),
+    "times 100": (f"{TARGET}expr", "100*model_result", "not model_result but"),
+    "absent": (f"{TARGET}expr", "absent(model_result)", "not model_result but"),
+    "another metric": (f"{TARGET}expr", "model_result2", "not model_result but"),
+    "a range": (f"{TARGET}expr", "model_result[5m]", "not model_result but"),
+    "earlier": (f"{TARGET}expr", "model_result offset 5m", "not model_result but"),
+    "two names": (f"{TARGET}expr", '{__name__=~"model_result.*"}', "not model_result but"),
+    "hidden": (f"{TARGET}hide", True, "hidden"),
+    "Loki": (f"{TARGET}datasource", {"type": "loki", "uid": "loki"}, "the data source is loki"),
+    "another source": (f"{TARGET}datasource/uid", "nowhere", "the data source does not answer"),
+    "instant": ("panels/0/targets/0", PANEL["targets"][0] | {"instant": True, "range": False}, "Range"),
+    "table": (f"{TARGET}format", "table", "Time series"),
+    "a time of its own": ("panels/0/timeFrom", "1h", "a time range of its own"),
+    "a shift of its own": ("panels/0/timeShift", "1h", "a time range of its own"),
+    "red in an override only": ("panels/0/fieldConfig", copy.deepcopy(PANEL["fieldConfig"]) | {"overrides": [RED_OVERRIDE]}, "no red threshold"),
+    "no line": (f"{DEFAULTS}custom/thresholdsStyle/mode", "area", "As lines"),
+    "another value": (f"{RED}value", 0.95, "no red threshold at 0.9"),
+    "no value": (f"{RED}value", None, "no red threshold at 0.9"),
+    "no Min": (f"{DEFAULTS}min", None, "Min is not 0"),
+    "Max": (f"{DEFAULTS}max", 100, "Max is not 1"),
+    "refresh": ("refresh", "10s", "refresh is not 5s"),
+    "range": ("time", {"from": "now-6h", "to": "now"}, "not Last 15 minutes"),
+    "an end": ("time/to", "now-1m", "not Last 15 minutes"),
+    "another type": ("panels/0/type", "stat", "no Time series"),
+    "closed row": ("panels/0", {"id": 2, "type": "row", "collapsed": True, "panels": [PANEL]}, "a row is closed"),
+    "no panel": ("panels", [], "no Time series"),
+}
+REFUSED |= {
+    color: (f"{RED}color", color, "no red threshold at 0.9")
+    for color in ("brown", "#8B4513", "#A52A2A", "magenta", "#FF00FF", "rgb(255, 0, 255)", "orange", "#FF7F00", "dark-blue",
+                  "rgba(255, 0, 0, 0.1)", "transparent", "green", "#000", "")
+}
+REFUSED["red in an override only"][1]["defaults"]["thresholds"]["steps"][1]["color"] = "blue"
+UNKNOWN = {
+    "library panel": ("panels/0", {"id": 1, "gridPos": PANEL["gridPos"], "libraryPanel": {"name": "lib", "uid": "lib1"}}),
+    "an override of the line": ("panels/0/fieldConfig/overrides", [RED_OVERRIDE]),
+    "a variable as source": (f"{TARGET}datasource/uid", "${source}"),
+    "a transformation": ("panels/0/transformations", [{"id": "calculateField", "options": {}}]),
+    "a long step": ("panels/0/interval", "1h"),
+    "few points": ("panels/0/maxDataPoints", 3),
+    "a logarithmic axis": (f"{DEFAULTS}custom/scaleDistribution/type", "log"),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_the_judge_accepts(name):
+    assert judge(changed(*ACCEPTED[name])) == (0, "")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_judge_refuses(name):
+    path, new, words = REFUSED[name]
+    score, reasons = judge(changed(path, new))
+    assert score >= 100 and words in reasons, (score, reasons)
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_the_judge_leaves_to_a_person(name):
+    score, reasons = judge(changed(*UNKNOWN[name]))
+    assert 0 < score < 100 and reasons, (score, reasons)
+
+
+def test_the_judge_knows_the_finished_dashboard_and_the_rules_limit():
+    dashboard = json.loads((ROOT / "stack/grafana/dashboards/model.json").read_text())
+    dashboard = json.loads(json.dumps(dashboard).replace('"uid": "prometheus"', '"uid": "own"'))
+    assert judge(dashboard) == (0, "")
+    assert "no red threshold at 0.8" in judge(dashboard, 0.8)[1]
+    assert "it came with the lab" in judge(dashboard, description=dashboard["panels"][0]["description"])[1]
+
+
+@pytest.fixture(scope="module")
+def mine(make_lab):
+    lab = make_lab("own")
+    mine = Student(lab)
+    lab.model.start("--value", "0.5")
+    mine.up()
+    mine.first = mine.check(code=1, env={"GRAFANA_PASSWORD": "admin"})
+    change = {"oldPassword": "admin", "newPassword": PASSWORD}
+    fetch(f"{lab.grafana}/api/user/password", change, method="PUT", password="admin")
+    source = {"name": "Mine", "uid": "own", "type": "prometheus", "access": "proxy", "url": lab.prometheus}
+    mine.source = source | {"jsonData": {"timeInterval": "5s"}}
+    fetch(f"{lab.grafana}/api/datasources", mine.source, password=PASSWORD)
+    return mine
+
+
+def check(mine, *arguments, **named):
+    return mine.check(*arguments, env={"GRAFANA_PASSWORD": named.pop("password", PASSWORD)}, **named)
+
+
+def save(mine, dashboard):
+    """Stores it in Grafana, as the only one, and gives what check.sh --own says."""
+    for each in fetch_json(f"{mine.lab.grafana}/api/search?type=dash-db", password=PASSWORD):
+        fetch(f"{mine.lab.grafana}/api/dashboards/uid/{each['uid']}", method="DELETE", password=PASSWORD)
+    fetch(f"{mine.lab.grafana}/api/dashboards/db", {"dashboard": dashboard}, password=PASSWORD)
+    return check(mine, "--own", code=None)["a dashboard of your own meets the four requirements"]
+
+
+def test_grafana_directly_after_its_start(mine):
+    said = mine.first
+    assert said["Grafana is healthy"].startswith("ok ") and said["its data outlives the container"].startswith("ok ")
+    assert "it is the default" in said["your password works, and is not the default"]
+
+
+def test_the_data_source_and_its_interval_are_told(mine):
+    said = check(mine, "grafana")
+    assert said["a data source answers model_result"].startswith("ok ") and said["its scrape interval is 5s"].startswith("ok ")
+    url = f"{mine.lab.grafana}/api/datasources"
+    fetch(f"{url}/uid/own", mine.source | {"jsonData": {}}, method="PUT", password=PASSWORD)
+    other = mine.source | {"name": "Other", "uid": "other", "url": "http://localhost:1"}
+    fetch(url, other, password=PASSWORD)
+    assert "Mine: 15s, the default" in check(mine, "grafana", code=1)["its scrape interval is 5s"]
+    fetch(f"{url}/uid/own", mine.source, method="PUT", password=PASSWORD)
+    check(mine, "grafana")
+
+
+@pytest.mark.parametrize("name", ["as it is", "percentage", "quoted name and label", "hidden", "a time of its own", "library panel"])
+def test_a_dashboard_is_judged_as_grafana_stores_it(mine, name):
+    path, new, *_ = (ACCEPTED | REFUSED | UNKNOWN)[name]
+    if name == "library panel":
+        lib = {"uid": "lib1", "name": "lib", "kind": 1, "model": PANEL}
+        fetch(f"{mine.lab.grafana}/api/library-elements", lib, password=PASSWORD)
+    said = save(mine, changed(path, new))
+    expected = "ok " if name in ACCEPTED else "FAIL " if name in REFUSED else "open "
+    assert said.startswith(expected), said
+
+
+def test_a_copy_of_the_finished_dashboard_and_a_label_without_series_are_refused(mine):
+    text = (mine.root / "stack/grafana/dashboards/model.json").read_text()
+    finished = json.loads(re.sub(r'"uid": "(prometheus|modelmock)"', r'"uid": "own"', text))
+    assert "it came with the lab" in save(mine, finished | {"title": "Model in production Copy", "uid": None})
+    said = save(mine, changed(f"{TARGET}expr", 'model_result{job="other"}'))
+    assert said.startswith("FAIL ") and 'model_result{job="other"} has no value' in said
+    assert save(mine, DASHBOARD).startswith("ok ")
+
+
+def test_a_wrong_password_is_tried_once(mine):
+    for _ in range(4):
+        said = check(mine, "grafana", code=1, password="wrong")
+        assert "try once" in said["your password works, and is not the default"]
+    check(mine, "grafana")
+
+
+def test_anonymous_access_is_told(mine):
+    mine.edit("compose.yaml", "GF_SERVER_HTTP_ADDR:", "GF_AUTH_ANONYMOUS_ENABLED: true\n      GF_AUTH_ANONYMOUS_ORG_ROLE: Admin\n      GF_SERVER_HTTP_ADDR:")
+    mine.up()
+    said = check(mine, "grafana", code=1)["your password works, and is not the default"]
+    assert said.startswith("FAIL ") and "HTTP 200, not 401" in said
+    mine.restore()
+    mine.up()
+    check(mine, "grafana")
+
+
+class Terminal:
+    """check.sh --own at a terminal, which asks for the password."""
+
+    def __init__(self, mine):
+        self.leader, self.follower = pty.openpty()
+        self.shown, self.settings = "", self.stty()
+        # setsid gives the script the terminal, so that keys send signals.
+        command = ["setsid", "--ctty", mine.root / "scripts/check.sh", "--own"]
+        streams = {"stdin": self.follower, "stdout": self.follower, "stderr": self.follower}
+        self.process = subprocess.Popen(command, **streams, env=mine.env, cwd=mine.root)
+        until(30, "the question", lambda: self.shows("Password") and self.stty() != self.settings)
+
+    def stty(self):
+        return subprocess.run(["stty", "-g"], stdin=self.follower, capture_output=True, check=True).stdout
+
+    def shows(self, words):
+        os.set_blocking(self.leader, False)
+        with contextlib.suppress(BlockingIOError):
+            self.shown += os.read(self.leader, 65536).decode()
+        return words in self.shown
+
+    def close(self):
+        os.close(self.leader)
+        os.close(self.follower)
+
+
+@pytest.mark.parametrize(
+    "key, code",
+    [(f"{PASSWORD}\n", 0), ("typed\x03", 130), ("\x1a\x03", 130), ("\x04", 1), (signal.SIGTERM, 130), (signal.SIGHUP, 130)],
+)
+def test_the_password_is_not_shown_and_the_terminal_is_restored(mine, key, code):
+    terminal = Terminal(mine)
+    if isinstance(key, str):
+        os.write(terminal.leader, key.encode())
+    else:
+        terminal.process.send_signal(key)
+    until(60, "its end", lambda: (terminal.shows(""), terminal.process.poll())[1] is not None)
+    terminal.shows("")
+    assert terminal.process.returncode == code, terminal.shown
+    assert terminal.stty() == terminal.settings
+    assert "try once" in terminal.shown and PASSWORD not in terminal.shown and "typed" not in terminal.shown
+    terminal.close()
