@@ -61,14 +61,15 @@ check_logging() {
 	lost="$lost: docker compose -f stack/compose.yaml logs fluent-bit"
 	todo="$start_logged; if it runs that way: $lost"
 	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $start_logged"
-	report_value "$criterion" "$(logged_results 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" || return
+	report_value "$criterion" "$(logged_results 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" ||
+		return
 
 	started=$(metric "$exporter" process_start_time_seconds)
 	wait_for 5 "the newest line arrives" log_matches_metric
 	report_value "the log and the metric count the same" \
 		"$([ "$logged" != "$drawn" ] || echo "$drawn results since the model started")" \
 		"$logged in the log, $drawn in the metric" \
-		"$start_logged; a second model needs a file of its own, as stack/logs/localhost:5001.log. $lost"
+		"$start_logged; a second model needs a file of its own, as stack/logs/localhost:20719.log. $lost"
 	criterion="the data source Loki answers"
 	log_in "$criterion" || return
 	address=$grafana/api/datasources/proxy/uid/loki/loki/api/v1/query
