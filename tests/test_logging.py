@@ -126,6 +126,8 @@ def test_loki_runs_with_the_settings_of_the_file(lab):
 def test_each_container_has_limits_and_listens_on_the_loopback_address_only(lab):
     for service, memory in MEMORY.items():
         container = json.loads(docker("inspect", lab.container(service)))[0]
+        if health := container["Config"].get("Healthcheck"):
+            docker("exec", container["Id"], *health["Test"][1:])
         host = container["HostConfig"]
         seen = [host[key] for key in ("NetworkMode", "ReadonlyRootfs", "CapDrop", "CapAdd", "Memory", "MemorySwap")]
         assert seen == ["host", True, ["ALL"], None, memory << 20, memory << 20], service

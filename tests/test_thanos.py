@@ -114,6 +114,9 @@ def test_without_one_receiver_no_sample_is_missing(lab):
     docker("start", *names(lab, "receive-1"))
     until(60, "the receiver is back", lambda: {labels["replica"] for labels, _ in vector(
         lab.store, "model_result", dedup="false")} == {"1", "2", "3"})
+    # The receiver lacks some samples now, and Query must take them from the others.
+    back = now()
+    until(20, "still all samples", lambda: all(is_complete(lab, site, begun, back) for site in "ab"))
 
 
 def test_without_two_receivers_new_samples_wait(lab, record_property):

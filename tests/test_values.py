@@ -86,6 +86,7 @@ def tenths(*values):
 
 # For each panel, in the order of its queries: a value, or the labels and the value of each series, at 900 s.
 BEN_JOB = BEN + ', job="model_mock"'
+BEN_HALF, BEN_NINE_TENTHS = (f'{BEN_JOB}, quantile="{quantile}"' for quantile in ("0.5", "0.9"))
 VALUES = {
     ("class", ".*"): {
         "Up": [3, 4],
@@ -116,12 +117,7 @@ VALUES = {
         "Target": [{BEN_JOB: 1}],
         "Refreshes/min": [{BEN_JOB: 12}],
         "Distribution of all results": [tenths(0, 0, 0, 0, 0, 36, 72, 108, 144, 180)],
-        "Quantiles: summary and histogram": [
-            {BEN_JOB + ', quantile="0.5"': 0.7},
-            0.75,
-            {BEN_JOB + ', quantile="0.9"': 0.93},
-            0.95,
-        ],
+        "Quantiles: summary and histogram": [{BEN_HALF: 0.7}, 0.75, {BEN_NINE_TENTHS: 0.93}, 0.95],
         "Mean of 10 minutes": [{BEN_JOB: 0.75}],
         "Alerts": [2, 1, 2, 1],
     },
