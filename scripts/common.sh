@@ -18,13 +18,13 @@ project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^name: *//p' "$root/stack/compose.ya
 
 # A line for each service of the stack: its name, its profile in the Compose file (- if it starts by default), its port,
 # the path that answers once it is ready, its second port (- for none), and its title.
-table='prometheus    -         20721  /-/ready     -     Prometheus
-alertmanager  -         20722  /-/ready     -     Alertmanager
-mailpit       -         20724  /readyz      20723  Mailpit
-grafana       -         20725  /api/health  -     Grafana
-exporter      exporter  20718  /metrics     -     Exporter
-loki          logging   20733  /ready       20734  Loki
-fluent-bit    logging   20735  /            -     Fluent-Bit'
+table='prometheus    -         9090  /-/ready     -     Prometheus
+alertmanager  -         9093  /-/ready     -     Alertmanager
+mailpit       -         8025  /readyz      1025  Mailpit
+grafana       -         3000  /api/health  -     Grafana
+exporter      exporter  5000  /metrics     -     Exporter
+loki          logging   3100  /ready       9095  Loki
+fluent-bit    logging   2020  /            -     Fluent-Bit'
 
 # service_field N [NAME]: field N of the table, for a service or all services of a profile; without a name, for all
 # services that start by default.

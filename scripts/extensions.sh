@@ -69,7 +69,7 @@ check_logging() {
 	report_value "the log and the metric count the same" \
 		"$([ "$logged" != "$drawn" ] || echo "$drawn results since the model started")" \
 		"$logged in the log, $drawn in the metric" \
-		"$start_logged; a second model needs a file of its own, as stack/logs/localhost:20719.log. $lost"
+		"$start_logged; a second model needs a file of its own, as stack/logs/localhost:5001.log. $lost"
 	criterion="the data source Loki answers"
 	log_in "$criterion" || return
 	address=$grafana/api/datasources/proxy/uid/loki/loki/api/v1/query

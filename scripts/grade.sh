@@ -55,7 +55,7 @@ rule_test() {
 	awk '
 		function draw() { x = x * 16807 % 2147483647; return int(x / 2147483647 * 1000001) / 1e6 }
 		function series(name, values, more) {
-			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:20718\"%s}\n        values: \"%s\"\n", name, more, values
+			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:5000\"%s}\n        values: \"%s\"\n", name, more, values
 		}
 		# drift is the time of --drift, or 0.
 		function test(name, drift, count, fires,   n, sum, value, results, sums, lower, bound, at_most, buckets) {
