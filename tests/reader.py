@@ -75,8 +75,8 @@ class Walk:
         try:
             yield self
         except Exception:
-            self.page.screenshot(path=self.pictures / "failed.png")
-            print(f"the page is in {self.pictures / 'failed.png'}")
+            self.page.screenshot(path=ROOT / "target/walk/failed.png")
+            print("the page is in target/walk/failed.png")
             raise
         left = [word for word in dict.fromkeys(self.words) if word not in self.used]
         assert not left, f"{title}: the walk hasn't used these words of the text: {left}"

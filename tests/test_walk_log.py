@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+from playwright.sync_api import Error
 
 from lab import end, fetch_json, image, modelmock, until
 from reader import Walk, browser_page
@@ -98,21 +99,23 @@ def in_the_log(walk, page, process):
     walk.press("Dashboards", "Model in production")
     page.wait_for_selector(".uplot")
     page.wait_for_timeout(4000)
-    link = page.get_by_text("The log at this moment (with Loki)").first
+    link = page.get_by_text(walk.word("The log at this moment (with Loki)")).first
     box = page.locator(".uplot .u-over").first.bounding_box()
     heights = iter(range(100))
 
-    def has_link():
-        """Only near a point, which is somewhere between 0 and 1."""
+    def follows_link():
+        """Only near a point, which is somewhere between 0 and 1; a refresh may close it before the click."""
         x, y = box["x"] + box["width"] - 60, box["y"] + box["height"] * (next(heights) * 7 % 20 + 0.5) / 20
         page.mouse.move(x, y)
         page.wait_for_timeout(200)
         page.mouse.click(x, y)
-        page.wait_for_timeout(300)
-        return link.is_visible()
+        try:
+            link.click(timeout=500)
+        except Error:
+            return False
+        return True
 
-    until(30, "the link at a point of the graph", has_link)
-    walk.press("The log at this moment (with Loki)")
+    until(40, "the link at a point of the graph", follows_link)
     walk.matches(r"Z model_result \d")
     page.get_by_text("model_result").first.click()
     with page.context.expect_page() as opened:

@@ -89,6 +89,7 @@ def test_docker_command(command):
     words = shlex.split(command.split("|")[0])
     length = 3 if words[1] in ("compose", "volume", "network", "image") else 2
     usage = run(*words[:length], "--help", env=ENVIRONMENT)
+    assert f"Usage:  {' '.join(words[:length])}" in usage, f"{command}: Docker doesn't know the command"
     # Behind the service or the image begins another command.
     options = itertools.takewhile(lambda word: "prometheus" not in word and "$(" not in word, words[length:])
     for flag in [word for word in options if word.startswith("-")]:
