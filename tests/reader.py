@@ -75,8 +75,8 @@ class Walk:
         try:
             yield self
         except Exception:
-            self.page.screenshot(path=self.pictures / "failed.png")
-            print(f"the page is in {self.pictures / 'failed.png'}")
+            self.page.screenshot(path=ROOT / "target/walk/failed.png")
+            print("the page is in target/walk/failed.png")
             raise
         left = [word for word in dict.fromkeys(self.words) if word not in self.used]
         assert not left, f"{title}: the walk hasn't used these words of the text: {left}"
@@ -169,7 +169,8 @@ class Walk:
         labelled = page.get_by_label(name).locator("visible=true")
         named = page.get_by_text(name).locator("visible=true").last
         # Some names aren't connected to their field; the field is the next one.
-        field = labelled.last if labelled.count() else named.locator("xpath=following::*[self::input or self::textarea][1]")
+        following = named.locator("xpath=following::*[self::input or self::textarea][1]")
+        field = labelled.last if labelled.count() else following
         try:
             field.fill(value, timeout=5000)
             field.press("Tab")
@@ -217,7 +218,9 @@ class Walk:
 @contextlib.contextmanager
 def browser_page(request):
     """A page of Chromium, and the folder for pictures."""
-    chromium = next(filter(None, map(shutil.which, BROWSERS)), None) or pytest.skip("there is no Chromium: install the package chromium")
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not chromium:
+        pytest.skip("Chromium is missing: install the package chromium")
     pictures = ROOT / ("stack/pictures" if request.config.option.pictures else "target/walk")
     pictures.mkdir(parents=True, exist_ok=True)
     # Chromium asks its maker's servers at each start, which is slow without the internet.
@@ -225,7 +228,8 @@ def browser_page(request):
     options += ["--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=options)
-        page = browser.new_context(color_scheme="light", locale="en-GB", viewport={"width": 1000, "height": 900}).new_page()
+        size = {"width": 1000, "height": 900}
+        page = browser.new_context(color_scheme="light", locale="en-GB", viewport=size).new_page()
         page.set_default_timeout(PATIENCE * 1000)
         yield page, pictures
         browser.close()

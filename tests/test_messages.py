@@ -9,24 +9,26 @@ import my_stack
 from lab import ENVIRONMENT, ROOT, WORK, Engine, fetch_json, image, put, run, until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ROWS = re.search(r"^\| message \|.*?\n\n", README.replace("<details>", "\n<details>"), re.S | re.M)[0].splitlines()[2:-1]
+ROWS = re.search(r"^\| message \|.*\n\|.*\n((\|.*\n)*)", README, re.M)[1].splitlines()
 # message: how many blocks of the README are written, the file with the mistake, what to replace, and by what.
 MISTAKES = {
     "mapping values are not allowed in this context": (5, "compose.yaml", "    network_mode", "      network_mode"),
     "services must be a mapping": (2, "compose.yaml", "  prometheus:", "prometheus:"),
     "services.volumes must be a mapping": (2, "compose.yaml", "    volumes:", "  volumes:"),
-    'mapping key "services" already defined': (5, "compose.yaml", r"\Z", "services:\n  grafana:\n    image: grafana/grafana\n"),
+    'mapping key "services" already defined': (5, "compose.yaml", r"\Z", "services:\n  grafana:\n    image: none\n"),
     "volumes must be a mapping": (5, "compose.yaml", "^  prometheus-data:", "  - prometheus-data"),
     "found a tab character that violates indentation": (5, "compose.yaml", "    network_mode", "\tnetwork_mode"),
     "found character that cannot start any token": (5, "compose.yaml", "  prometheus:", "\tprometheus:"),
-    "Are you trying to mount a directory onto a file": (2, "compose.yaml", "- ./prometheus.yml:", "- ./prometheus.yaml:"),
+    "Are you trying to mount a directory onto a file": (2, "compose.yaml", r"\./prometheus.yml", "./prometheus.yaml"),
     'service "prometheus" refers to undefined volume prometheus-data': (5, "compose.yaml", "^volumes:\n.*\n", ""),
-    "Published ports are discarded when using host network mode": (2, "compose.yaml", "    ports:", "    network_mode: host\n    ports:"),
+    "Published ports are discarded when using host network mode": (
+        2, "compose.yaml", "    ports:", "    network_mode: host\n    ports:"
+    ),
     "lookup host.docker.internal on 127.0.0.11:53": (2, "prometheus.yml", "localhost", "host.docker.internal"),
     "bind: address already in use": (5, "compose.yaml", r"\Z", ""),
     "Error loading config (--config.file=prometheus.yml)": (5, "compose.yaml", "^      - --(config|storage).*\n", ""),
-    "parsing YAML file /etc/prometheus/prometheus.yml: yaml: line 2": (5, "prometheus.yml", "    scrape_interval", "   scrape_interval"),
-    "open /prometheus/queries.active: permission denied": (5, "compose.yaml", "prometheus-data:/prometheus", "./data:/prometheus"),
+    "parsing YAML file /etc/prometheus/prometheus.yml: yaml: line 2": (5, "prometheus.yml", "    scrape", "   scrape"),
+    "open /prometheus/queries.active: permission denied": (5, "compose.yaml", "prometheus-data:/", "./data:/"),
     "Running": (5, "prometheus.yml", r"\Z", ""),
 }
 MESSAGES = [(message, row) for row in ROWS for message in MISTAKES if f"`{message}`" in row.split(" | ")[0]]
@@ -82,7 +84,8 @@ def test_message(message, row, folder, request):
 def applies_after_restart(row, folder):
     """Not a message: a changed prometheus.yml has no effect until Prometheus starts again."""
     compose(folder, "up", "-d")
-    interval = lambda: re.search("scrape_interval: (5s|7s)", fetch_json("http://localhost:9090/api/v1/status/config")["data"]["yaml"])[1]
+    settings = lambda: fetch_json("http://localhost:9090/api/v1/status/config")["data"]["yaml"]
+    interval = lambda: re.search("scrape_interval: (5s|7s)", settings())[1]
     put(folder / "prometheus.yml", (folder / "prometheus.yml").read_text().replace("5s", "7s"))
     assert "Running" in compose(folder, "up", "-d")
     assert until(20, "Prometheus answers", interval) == "5s"

@@ -38,11 +38,12 @@ def test_docker_and_the_model(walk):
     with walk.section("Mock the model"):
         command, promised = walk.fence("sh"), walk.fence("text").splitlines()
         walk.run_model(command)
-        log = run("timeout", "7", modelmock(), *command.split()[4:], "--listen", "127.0.0.1:5001", code=124).splitlines()
+        elsewhere = [modelmock(), *command.split()[4:], "--listen", "127.0.0.1:5001"]
+        log = run("timeout", "7", *elsewhere, code=124).splitlines()
         assert log[0] == promised[0].replace("5000", "5001")
         digits = lambda line: re.sub(r"\d+", "0", line)
         assert [digits(line) for line in log[1:3]] == [digits(line) for line in promised[1:3]]
-        again = run("timeout", "2", modelmock(), *command.split()[4:], "--listen", "127.0.0.1:5001", code=124).splitlines()
+        again = run("timeout", "2", *elsewhere, code=124).splitlines()
         assert again[1].split()[1:] == log[1].split()[1:], "the same seed doesn't draw the same results"
         page = walk.type()
         answer = walk.fence("text").splitlines()
@@ -77,7 +78,8 @@ def in_prometheus(walk, page):
     walk.picture("target-down", height=340)
     assert "model_result" in walk.terminal.type(walk.word("curl -s localhost:5000/metrics"))[0]
     inside = walk.fence("sh")
-    assert walk.word("wget: can't connect to remote host (127.0.0.1): Connection refused") in walk.terminal.type(inside)[0]
+    refused = walk.word("wget: can't connect to remote host (127.0.0.1): Connection refused")
+    assert refused in walk.terminal.type(inside)[0]
 
     walk.write()
     assert "Started" in walk.type("docker compose up -d")
@@ -85,7 +87,6 @@ def in_prometheus(walk, page):
     page.reload()
     walk.find("UP")
     assert "model_result" in walk.terminal.type(inside)[0]
-    time.sleep(45 if walk.patient else 8)
     walk.press("Query")
     walk.query(walk.word("model_result"))
     walk.press("Execute", "Table")
@@ -103,10 +104,10 @@ def in_prometheus(walk, page):
     walk.write()
     walk.type("docker compose up -d")
     until(30, "the volume is in use", samples)
-    time.sleep(60 if walk.patient else 6)
+    time.sleep(6)
     first = samples()[0]
     walk.type("docker compose down")
-    time.sleep(30 if walk.patient else 15)
+    time.sleep(15)
     walk.type("docker compose up -d")
     until(30, "it scrapes again", lambda: len(samples("20s")) > 1)
     assert samples()[0] == first, "the samples from before are gone"
@@ -126,7 +127,7 @@ def in_prometheus(walk, page):
 
     stopped = time.time()
     walk.model.stop()
-    time.sleep(30 if walk.patient else 12)
+    time.sleep(12)
     walk.run_model("cargo run --release -- --seed 7")
     until(30, "it scrapes again", lambda: samples()[-1] > stopped + 22)
     step = {"start": first, "end": time.time(), "step": 5}

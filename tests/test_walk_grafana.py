@@ -61,8 +61,8 @@ def in_grafana(walk, page):
     logs_in(walk, walk.word("admin"))
     changes_password(walk)
     adds_data_source(walk)
-    refused = "dial tcp 127.0.0.1:9090: connect: connection refused - There was an error returned querying the Prometheus API."
-    walk.sees(refused)
+    refused = "dial tcp 127.0.0.1:9090: connect: connection refused"
+    walk.sees(f"{refused} - There was an error returned querying the Prometheus API.")
 
     walk.write(2)
     walk.type("docker compose up -d")
@@ -114,6 +114,9 @@ def in_grafana(walk, page):
     walk.press("Show thresholds")
     page.keyboard.press("ArrowDown")
     walk.press("As lines")
+    page.wait_for_timeout(100_000 if walk.patient else 1000)
+    walk.query("model_result")
+    page.keyboard.press("Shift+Enter")
     page.wait_for_timeout(1000)
     walk.picture("panel-editor", left=300, top=40)
     walk.press("Back to dashboard", "Last 6 hours", "Last 15 minutes")

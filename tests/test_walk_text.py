@@ -9,14 +9,16 @@ import pytest
 import my_stack
 from lab import ENVIRONMENT, ROOT, fetch, modelmock, run, until, vector
 
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "stack/logging.md", "stack/extensions.md")}
+FILES = ("README.md", "stack/logging.md", "stack/extensions.md")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
 README = PAGES["README.md"]
 TEXT = "\n".join(PAGES.values())
 CODE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", TEXT) + [
     line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.M | re.S) for line in block.splitlines()
 ]
 # A metric's name with labels, a function, or a comparison: what is a query and no other code.
-QUERIES = [code for code in CODE if re.match(r"(up|model_\w+(\{.*)?( [>/-] .*)?|\w+( by \(\w+\))? ?\(.*\))( >.*)?$", code)]
+QUERY = re.compile(r"(up|model_\w+(\{.*)?( [>/-] .*)?|\w+( by \(\w+\))? ?\(.*\))( >.*)?$")
+QUERIES = [code for code in CODE if QUERY.match(code)]
 QUERIES += [line for block in re.findall(r"^```promql\n(.*?)^```", TEXT, re.M | re.S) for line in block.splitlines()]
 
 
@@ -71,7 +73,10 @@ def test_script_and_its_arguments(command):
         assert word in flags or re.fullmatch(rf"{known}|\d+|check|files", word), f"{command}: {word}?"
 
 
-@pytest.mark.parametrize("command", sorted({code for code in CODE if code.startswith(("cargo run", "target/release/modelmock"))}))
+STARTS = sorted({code for code in CODE if re.match("cargo run|target/release/modelmock", code)})
+
+
+@pytest.mark.parametrize("command", STARTS)
 def test_flags_of_the_model(command):
     _, flags = flags_of(command)
     usage = run(modelmock(), "--help")
@@ -84,6 +89,7 @@ def test_docker_command(command):
     words = shlex.split(command.split("|")[0])
     length = 3 if words[1] in ("compose", "volume", "network", "image") else 2
     usage = run(*words[:length], "--help", env=ENVIRONMENT)
+    assert f"Usage:  {' '.join(words[:length])}" in usage, f"{command}: Docker doesn't know the command"
     # Behind the service or the image begins another command.
     options = itertools.takewhile(lambda word: "prometheus" not in word and "$(" not in word, words[length:])
     for flag in [word for word in options if word.startswith("-")]:
@@ -111,7 +117,8 @@ def test_whole_files():
 
 def test_pictures():
     shown = {name for page in PAGES.values() for name in re.findall(r'src="(?:stack/)?pictures/([\w-]+)\.png"', page)}
-    taken = set(re.findall(r'picture\("([\w-]+)"', "".join(file.read_text() for file in ROOT.glob("tests/test_walk*.py"))))
+    walks = "".join(file.read_text() for file in ROOT.glob("tests/test_walk*.py"))
+    taken = set(re.findall(r'picture\("([\w-]+)"', walks))
     there = {file.stem for file in ROOT.glob("stack/pictures/*.png")}
     assert shown == taken == there
 
@@ -119,5 +126,5 @@ def test_pictures():
 def test_length():
     lines = README.splitlines()
     assert len(lines) <= 750
-    long = [line for page in PAGES.values() for line in page.splitlines() if len(line) > 120 and not line.startswith(("|", "<"))]
-    assert not long
+    prose = [line for page in PAGES.values() for line in page.splitlines() if not line.startswith(("|", "<"))]
+    assert [line for line in prose if len(line) > 120] == []
