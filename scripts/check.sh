@@ -16,6 +16,8 @@ typed=${GRAFANA_PASSWORD-}
 . "$root/scripts/dashboard.sh"
 # shellcheck source=scripts/alerting.sh
 . "$root/scripts/alerting.sh"
+# shellcheck source=scripts/grafana.sh
+. "$root/scripts/grafana.sh"
 # shellcheck source=scripts/extensions.sh
 . "$root/scripts/extensions.sh"
 exporter=$(url exporter)
@@ -39,8 +41,11 @@ choose_stack() {
 
 # in_stack ARGUMENT...: runs Compose for the stack that is checked.
 in_stack() {
-	[ $stack = my-stack ] || { compose "$@" && return; }
-	(cd "$root/my-stack" && docker compose "$@")
+	if [ $stack = stack ]; then
+		compose "$@"
+	else
+		(cd "$root/my-stack" && docker compose "$@")
+	fi
 }
 
 # report VERDICT CRITERION SEEN [NEXT]: prints a line and counts it; the verdict is ok, FAIL or open. It fails with
@@ -52,7 +57,7 @@ report() {
 	FAIL) FAIL=$((FAIL + 1)) ;;
 	esac
 	printf '%-5s %s: %s%s\n' "$1" "$2" "$3" "${4:+. Next: $4}" |
-		if [ "$(pwd -P)" = "$root/my-stack" ]; then sed 's#\([ (]\)\(s[a-z]*\)/#\1../\2/#g'; else cat; fi
+		if [ "$(pwd -P)" = "$root/my-stack" ]; then sed -E 's#([ (])(scripts|stack)/#\1../\2/#g'; else cat; fi
 	[ "$1" != FAIL ]
 }
 
@@ -90,7 +95,7 @@ check_file() {
 	esac
 }
 
-# check_ready SERVICE [WORD]: checks that it is ready, in a container of this stack, and sets $container to the container.
+# check_ready SERVICE [WORD]: checks that it is ready, in a container of this stack; sets $container.
 check_ready() {
 	criterion="$(service_field 6 "$1") is ${2-ready}"
 	[ -z "$docker_error" ] || report FAIL "$criterion" "$docker_error" "make Docker work, then $start" || return
@@ -105,7 +110,8 @@ check_ready() {
 	[ -z "$response" ] || report FAIL "$criterion" \
 		"${response#/}: $(docker logs --tail 1 "$container" 2>&1 | sed 's/.* msg=//')" "correct that, then $start" || return
 	wait_for 30 "$criterion" get -o /dev/null "$(readiness "$1")" 2>/dev/null
-	require_http "$criterion" "$(readiness "$1")" "see ports: and network_mode: of the service, and docker logs $container" || return
+	require_http "$criterion" "$(readiness "$1")" \
+		"see ports: and network_mode: of the service, and docker logs $container" || return
 	service=$(inspect '{{index .Config.Labels "com.docker.compose.service"}}')
 	hash=$(inspect '{{index .Config.Labels "com.docker.compose.config-hash"}}')
 	hashes=$(in_stack config --hash '*' 2>/dev/null)
@@ -220,7 +226,8 @@ file_problems() {
 			printf '%s\n' "$loaded" | grep -qxF -- "$inside" || ! grep -qE "(alert|record)[\"']? *:" "$file" ||
 				echo "$name isn't among the files of rule_files: in ${path##*/}"
 		elif [ "$inside" != "$path" ]; then
-			! grep -q '^[^#]*targets.*://' "$file" || echo "in $name, a target is host:port, without http://"
+			! grep -q targets "$file" || ! grep -q '^[^#]*https*://' "$file" ||
+				echo "in $name, a target is host:port, without http://"
 			continue
 		fi
 		! awk "BEGIN { exit !($changed > ${2:-0} && $changed > $reload) }" || echo "$name was changed after $1 read it"
@@ -253,7 +260,8 @@ check_targets() {
 	up=$(printf '%s\n' "$health" | grep -cx up)
 	error=$(printf '%s\n' "$targets" | values N/lastError | grep . | head -n 1)
 	no_port=$(printf '%s\n' "$targets" | values N/discoveredLabels/__address__ | grep -v ':[0-9]*$' | head -n 1)
-	twice=$(printf '%s\n' "$targets" | values N/scrapeUrl | sed 's#/127[.]0[.]0[.]1:#/localhost:#' | sort | uniq -d | head -n 1)
+	twice=$(printf '%s\n' "$targets" | values N/scrapeUrl | sed 's#/127[.]0[.]0[.]1:#/localhost:#' | sort | uniq -d |
+		head -n 1)
 	case $error in
 	*"gave HTTP response to HTTPS"*) todo="the model speaks HTTP: remove scheme: https, then $restart" ;;
 	*"no such host"*) todo="use localhost, and the host's network (section 5.2), then $start" ;;
@@ -265,7 +273,8 @@ check_targets() {
 	*) todo="see scrape_configs: in its configuration, and $prometheus/targets" ;;
 	esac
 	if [ -n "$no_port$twice" ]; then
-		report FAIL "$criterion" "${no_port:+the target $no_port has no port}${twice:+ $twice is there twice}" "correct targets:"
+		report FAIL "$criterion" "${no_port:+the target $no_port has no port}${twice:+ $twice is there twice}" \
+			"correct targets:, then $restart"
 	elif [ "$all" = 0 ] || [ -n "$error" ]; then
 		report FAIL "$criterion" "$up of $all up ${error:+($error)}" "$todo"
 	elif [ "$up" != "$all" ]; then
@@ -277,103 +286,6 @@ check_targets() {
 	report_value "Prometheus answers the query model_result" \
 		"$(query "$prometheus" 'count(timestamp(model_result) > time() - 15)' | sed 's/.*/scraped in the last 15 s/')" \
 		"no value of the last 15 s" "$todo"
-}
-
-# ask_password: sets $typed to the password as it is typed, unseen. Whatever happens, the terminal gets its settings
-# back; Ctrl+Z is off until then.
-ask_password() {
-	settings=$(stty -g)
-	trap 'stty "$settings"' EXIT
-	trap 'exit 130' INT TERM HUP
-	printf "Password of Grafana's user admin (five wrong ones lock it, so try once): " >&2
-	stty -echo susp undef
-	IFS= read -r typed
-	stty "$settings"
-	trap - EXIT INT TERM HUP
-	echo >&2
-}
-
-# log_in CRITERION: sets $password: from stack/.env for the finished stack, otherwise from GRAFANA_PASSWORD or as it is
-# typed. As five wrong ones lock admin, it tries once in a run; a FAIL if Grafana refuses it.
-log_in() {
-	[ -z "$login" ] || { [ "$login" != refused ] && return; }
-	if [ $stack = stack ]; then
-		response=$( (read_password) 2>&1) || report FAIL "$1" "${response#*: }" "correct the file" || return
-		read_password
-		typed=$password
-	elif [ -z "$typed" ] && [ -t 0 ]; then
-		ask_password
-	fi
-	password=$typed
-	[ -n "$password" ] || report FAIL "$1" "the password isn't known" "GRAFANA_PASSWORD=... scripts/check.sh" || return
-	[ "$password" != admin ] || report FAIL "$1" "it is the default" "change it at $grafana/profile/password" || return
-	login=$(as_admin "$password" -f "$grafana/api/user" 2>/dev/null | json_values | values login | grep . || echo refused)
-	[ "$login" != refused ] || report FAIL "$1" "Grafana refuses the password" \
-		"try once, then look it up: five wrong ones lock admin for minutes (stack/README.md, 'forgotten Grafana password')"
-}
-
-check_grafana() {
-	check_ready grafana healthy || return
-	check_kept /var/lib/grafana 5.3
-
-	criterion="your password works, and is not the default"
-	response=$(request -o /dev/null -w '%{http_code}' "$grafana/api/search")
-	[ "$response" = 401 ] || report FAIL "$criterion" "without a password, Grafana answers with HTTP $response, not 401" \
-		"remove GF_AUTH_ANONYMOUS_ENABLED from the Compose file, then $start" || return
-	log_in "$criterion" || return
-	report ok "$criterion" "of the user $login"
-
-	load_sources
-	report_value "a data source answers model_result" "$(printf '%s\n' "$sources" | cut -f 3 | paste -s -d ' ' -)" \
-		"none of the type Prometheus does" "Connections > Data sources at $grafana: Save & test; scripts/check.sh prometheus" ||
-		return
-	slow=$(printf '%s\n' "$sources" | awk -F '\t' '$2 != "5s" { print $3 ": " ($2 == "" ? "15s, the default" : $2); exit }')
-	report_value "its scrape interval is 5s" "$([ -n "$slow" ] || echo "as Prometheus scrapes")" "$slow" \
-		"Connections > Data sources at $grafana > Interval behaviour > Scrape interval: 5s, then Save & test"
-}
-
-# load_sources: sets $sources to the data sources that answer model_result, a line each: UID, interval and name.
-load_sources() {
-	sources=$(as_admin "$password" "$grafana/api/datasources" | json_values | awk -F '\t' '
-		{ split($1, part, "/"); value[$1] = $2 }
-		END { for (n = 0; n <= part[1]; n++) if (value[n "/type"] == "prometheus")
-			print value[n "/uid"] "\t" value[n "/jsonData/timeInterval"] "\t" value[n "/name"] }' |
-		while IFS= read -r line; do
-			address=$grafana/api/datasources/proxy/uid/${line%%"$tab"*}/api/v1/query
-			[ -z "$(as_admin "$password" --get --data-urlencode 'query=count(model_result)' "$address" | one_value)" ] ||
-				printf '%s\n' "$line"
-		done)
-}
-
-# check_own: judges the best dashboard of those that didn't come with the lab.
-check_own() {
-	criterion="a dashboard of your own meets the four requirements"
-	require_http "$criterion" "$(readiness grafana)" "$start" || return
-	log_in "$criterion" || return
-	load_sources
-	load_rule
-	limit=${limit:-0.9}
-	uids=$(printf '%s\n' "$sources" | cut -f 1 | paste -s -d ' ' -)
-	from_lab=$(json_values <"$root/stack/grafana/dashboards/model.json" | values panels/0/description)
-	best=$(as_admin "$password" "$grafana/api/search?type=dash-db&limit=5000" | json_values | values N/uid |
-		while read -r uid; do
-			dashboard=$(as_admin "$password" "$grafana/api/dashboards/uid/$uid")
-			printf '%s\n' "$dashboard" | json_values | grep -qx "meta/provisioned${tab}true" ||
-				printf '%s\t%s\n' "$(printf '%s\n' "$dashboard" | judge_dashboard "$limit" "$uids" "$from_lab")" "$grafana/d/$uid"
-		done | sort -n | head -n 1)
-	reasons=$(printf '%s\n' "$best" | cut -f 2)
-	shown=$(printf '%s\n' "$best" | cut -f 3)
-	address=${best##*"$tab"}
-	case $best in
-	'') report FAIL "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 5.3" ;;
-	# A label may select no series; Grafana replaces a variable, which begins with a dollar sign.
-	0"$tab"*[$]*) report ok "$criterion" "$address" ;;
-	0"$tab"*) report_value "$criterion" "$(query "$prometheus" "count($shown)" | sed "s|.*|$address|")" \
-		"$shown has no value" "scripts/check.sh prometheus; otherwise Edit at $address, then Save dashboard" ;;
-	?"$tab"*) report open "$criterion" "it can't be judged: $reasons" \
-		"look at $address: model_result as a graph from 0 to 1, 15 minutes, every 5 s, a red line at $limit" ;;
-	*) report FAIL "$criterion" "$reasons" "Edit at $address, then Save dashboard" ;;
-	esac
 }
 
 all_parts="exporter $(services)"

@@ -61,7 +61,8 @@ check_logging() {
 	lost="$lost: docker compose -f stack/compose.yaml logs fluent-bit"
 	todo="$start_logged; if it runs that way: $lost"
 	[ -d "$root/stack/logs" ] || todo="scripts/up.sh logging makes the folder stack/logs, then $start_logged"
-	report_value "$criterion" "$(logged_results 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" || return
+	report_value "$criterion" "$(logged_results 10s | sed 's/$/ in the last 10 s/')" "none in the last 10 s" "$todo" ||
+		return
 
 	started=$(metric "$exporter" process_start_time_seconds)
 	wait_for 5 "the newest line arrives" log_matches_metric

@@ -17,7 +17,8 @@ class Student:
         self.files = {}
         for name, text in assemble((lab.root / "README.md").read_text(), count).items():
             text = re.sub(r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(lab.ports.get(int(found[0]), found[0])), text)
-            text = re.sub(r"^( *)GF_SERVER_HTTP_ADDR:.*", rf'\g<0>\n\1GF_SERVER_HTTP_PORT: "{lab.ports[3000]}"', text, flags=re.M)
+            port = rf'\g<0>\n\1GF_SERVER_HTTP_PORT: "{lab.ports[3000]}"'
+            text = re.sub(r"^( *)GF_SERVER_HTTP_ADDR:.*", port, text, flags=re.M)
             for service in {"prometheus", "alertmanager", "mailpit", "grafana"} - set(services):
                 text = re.sub(rf"^  {service}:\n(    .*\n)+", "", text, flags=re.M)
             self.files[name] = text
@@ -56,4 +57,5 @@ class Student:
         """The lines of check.sh as {criterion: line}, and all of it under the key None."""
         command = self.root / "scripts/check.sh"
         said = run(command, *arguments, code=code, cwd=cwd or self.root, env=self.env | named.pop("env", {}), **named)
-        return {line[6:].split(": ")[0]: line for line in said.splitlines() if re.match("(ok|FAIL|open) ", line)} | {None: said}
+        lines = [line for line in said.splitlines() if re.match("(ok|FAIL|open) ", line)]
+        return {line[6:].split(": ")[0]: line for line in lines} | {None: said}

@@ -1,5 +1,6 @@
 """What check.sh --alert says on the way from a high result to its mail, and what check.sh says of notifications."""
 
+import json
 import time
 
 import pytest
@@ -28,14 +29,16 @@ def load(lab, rules, expression):
     """Gives the rule ModelResultHigh that expression."""
     edit(rules, r'expr: model_result\{job="model_mock"\} > 0\.9$', f"expr: '{expression}'")
     lab.run("up", "prometheus")
-    groups = f"{lab.prometheus}/api/v1/rules"
-    until(30, "the rule", lambda: expression in [rule["query"] for group in fetch_json(groups)["data"]["groups"] for rule in group["rules"]])
+    query = json.dumps(expression).replace(">", "\\u003e")
+    until(30, "the rule", lambda: query in fetch(f"{lab.prometheus}/api/v1/rules"))
 
 
 def test_the_threshold_is_the_rules(lab, rules):
     edit(rules, r"\} > 0\.9$", "} >= 0.6 # a comment")
     others = [("ModelResultLow", "< 0.1"), ("ModelResultVeryHigh", "> 0.99")]
-    edit(rules, r"\Z", "".join(f'      - alert: {name}\n        expr: model_result{{job="model_mock"}} {limit}\n' for name, limit in others))
+    expression = 'model_result{job="model_mock"}'
+    more = [f"      - alert: {name}\n        expr: {expression} {limit}\n" for name, limit in others]
+    edit(rules, r"\Z", "".join(more))
     lab.run("up", "prometheus")
     lab.model.start("--value", "0.6")
     assert "ok    a result passes 0.6" in lab.run("check", "--alert")
@@ -60,7 +63,8 @@ def test_an_inhibited_alert_is_told(lab):
     lab.quiet()
     file = lab.stack / "alertmanager/alertmanager.yml"
     before = file.read_text()
-    edit(file, r"^inhibit_rules:", "\\g<0>\n  - source_matchers: ['alertname = \"Holiday\"']\n    target_matchers: ['alertname = \"ModelResultHigh\"']")
+    matchers = "source_matchers: [alertname=Holiday]\n    target_matchers: [alertname=ModelResultHigh]"
+    edit(file, r"^inhibit_rules:", rf"\g<0>\n  - {matchers}")
     lab.run("up", "alertmanager")
     fetch(f"{lab.alertmanager}/api/v2/alerts", [{"labels": {"alertname": "Holiday", "instance": "test"}}])
     lab.model.start("--value", "0.95")
@@ -75,7 +79,8 @@ def test_an_alert_that_alertmanager_remembers_is_told(lab):
     # Prometheus is away while the alert fires: Alertmanager takes it for the one that it has mailed.
     restarted = time.time()
     docker("restart", lab.container("prometheus"))
-    until(60, "the alert after the restart", lambda: lab.ask('ALERTS_FOR_STATE{alertname="ModelResultHigh"}') > restarted)
+    query = 'ALERTS_FOR_STATE{alertname="ModelResultHigh"}'
+    until(60, "the alert after the restart", lambda: lab.ask(query) > restarted)
     said = lab.run("check", "--alert", code=1)
     assert "Alertmanager knows this alert since" in said and "--value 0.5" in said
     lab.quiet()
@@ -87,7 +92,8 @@ def test_a_rule_whose_query_has_no_value_is_told_at_once(lab, rules):
     lab.model.start("--value", "0.95")
     load(lab, rules, 'model_result{job="model_mok"} > 0.9')
     said = lab.run("check", "--alert", code=1)
-    assert "a result passes 0.9: the rule's model_result{job=\"model_mok\"} has no value" in said and "see expr: of ModelResultHigh" in said
+    assert "a result passes 0.9: the rule's model_result{job=\"model_mok\"} has no value" in said
+    assert "see expr: of ModelResultHigh" in said
 
 
 @pytest.mark.parametrize("expression", ["max(model_result) > 0.9", '{__name__="model_result"} > 0.9'])

@@ -56,8 +56,8 @@ def start_model(walk, process):
     """The model as the next block of the text starts it, with its lines in a file."""
     command, tee = walk.fence("sh").split(" | ")
     assert command.startswith("cargo run --release")
-    # Results in quick succession, so that some are above 0.9.
-    arguments = (command.split()[4:] or ["--interval", "0.2"]) + ["--listen", f"127.0.0.1:{walk.model.port}"]
+    # Two of its first results are above 0.9.
+    arguments = (command.split()[4:] or ["--seed", "3"]) + ["--listen", f"127.0.0.1:{walk.model.port}"]
     model = process(modelmock(), *arguments, stdout=subprocess.PIPE)
     process(*tee.split(), cwd=walk.root, stdin=model.stdout, stdout=subprocess.DEVNULL)
     return model
@@ -94,7 +94,7 @@ def in_the_log(walk, page, process):
     walk.picture("log-beside-metric", top=40, height=800)
     run_query(walk)
 
-    page.goto(walk.lab.grafana)
+    page.goto(f"{walk.lab.grafana}/dashboards")
     walk.press("Dashboards", "Model in production")
     page.wait_for_selector(".uplot")
     page.wait_for_timeout(4000)

@@ -1,0 +1,103 @@
+# shellcheck shell=sh
+# What check.sh, which sources this file, checks of Grafana: the password, the data source, and with --own a dashboard.
+# shellcheck disable=SC2154 # check.sh and common.sh set the other variables
+
+# ask_password: sets $typed to the password as it is typed, unseen. Whatever happens, the terminal gets its settings
+# back; Ctrl+Z is off until then.
+ask_password() {
+	settings=$(stty -g)
+	trap 'stty "$settings"' EXIT
+	trap 'exit 130' INT TERM HUP
+	printf "Password of Grafana's user admin (five wrong ones lock it, so try once): " >&2
+	stty -echo susp undef
+	IFS= read -r typed
+	stty "$settings"
+	trap - EXIT INT TERM HUP
+	echo >&2
+}
+
+# log_in CRITERION: sets $password: from stack/.env for the finished stack, otherwise from GRAFANA_PASSWORD or as it is
+# typed. As five wrong ones lock admin, it tries once in a run; a FAIL if Grafana refuses it.
+log_in() {
+	todo="try once, then look it up: five wrong ones lock admin (stack/README.md, 'forgotten Grafana password')"
+	[ "$login" != refused ] || report FAIL "$1" "Grafana refused the password" "$todo" || return
+	[ -z "$login" ] || return 0
+	if [ "$stack" = stack ]; then
+		response=$( (read_password) 2>&1) || report FAIL "$1" "${response#*: }" "correct the file" || return
+		read_password
+		typed=$password
+	elif [ -z "$typed" ] && [ -t 0 ]; then
+		ask_password
+	fi
+	password=$typed
+	[ -n "$password" ] || report FAIL "$1" "the password isn't known" "GRAFANA_PASSWORD=... scripts/check.sh" || return
+	[ "$password" != admin ] || report FAIL "$1" "it is the default" "change it at $grafana/profile/password" || return
+	login=$(as_admin "$password" -f "$grafana/api/user" 2>/dev/null | json_values | values login | grep . || echo refused)
+	[ "$login" != refused ] || report FAIL "$1" "Grafana refuses the password" "$todo"
+}
+
+check_grafana() {
+	check_ready grafana healthy || return
+	check_kept /var/lib/grafana 5.3
+
+	criterion="your password works, and is not the default"
+	response=$(request -o /dev/null -w '%{http_code}' "$grafana/api/search")
+	[ "$response" = 401 ] || report FAIL "$criterion" "without a password, Grafana answers with HTTP $response, not 401" \
+		"remove GF_AUTH_ANONYMOUS_ENABLED from the Compose file, then $start" || return
+	log_in "$criterion" || return
+	report ok "$criterion" "of the user $login"
+
+	load_sources
+	report_value "a data source answers model_result" "$(printf '%s\n' "$sources" | cut -f 3 | paste -s -d ' ' -)" \
+		"none of the type Prometheus does" \
+		"Connections > Data sources at $grafana: Save & test; scripts/check.sh prometheus" || return
+	slow=$(printf '%s\n' "$sources" | awk -F '\t' '
+		$2 != "5s" { print $3 ": " ($2 == "" ? "15s, the default" : $2); exit }')
+	report_value "its scrape interval is 5s" "$([ -n "$slow" ] || echo "as Prometheus scrapes")" "$slow" \
+		"Connections > Data sources at $grafana > Interval behaviour > Scrape interval: 5s, then Save & test"
+}
+
+# load_sources: sets $sources to the data sources that answer model_result, a line each: UID, interval and name.
+load_sources() {
+	sources=$(as_admin "$password" "$grafana/api/datasources" | json_values | awk -F '\t' '
+		{ split($1, part, "/"); value[$1] = $2 }
+		END { for (n = 0; n <= part[1]; n++) if (value[n "/type"] == "prometheus")
+			print value[n "/uid"] "\t" value[n "/jsonData/timeInterval"] "\t" value[n "/name"] }' |
+		while IFS= read -r line; do
+			address=$grafana/api/datasources/proxy/uid/${line%%"$tab"*}/api/v1/query
+			[ -z "$(as_admin "$password" --get --data-urlencode 'query=count(model_result)' "$address" | one_value)" ] ||
+				printf '%s\n' "$line"
+		done)
+}
+
+# check_own: judges the best dashboard of those that didn't come with the lab.
+check_own() {
+	criterion="a dashboard of your own meets the four requirements"
+	require_http "$criterion" "$(readiness grafana)" "$start" || return
+	log_in "$criterion" || return
+	load_sources
+	load_rule
+	limit=${limit:-0.9}
+	uids=$(printf '%s\n' "$sources" | cut -f 1 | paste -s -d ' ' -)
+	from_lab=$(json_values <"$root/stack/grafana/dashboards/model.json" | values panels/0/description)
+	best=$(as_admin "$password" "$grafana/api/search?type=dash-db&limit=5000" | json_values | values N/uid |
+		while read -r uid; do
+			dashboard=$(as_admin "$password" "$grafana/api/dashboards/uid/$uid")
+			printf '%s\n' "$dashboard" | json_values | grep -qx "meta/provisioned${tab}true" ||
+				printf '%s\t%s\n' "$(printf '%s\n' "$dashboard" | judge_dashboard "$limit" "$uids" "$from_lab")" \
+					"$grafana/d/$uid"
+		done | sort -n | head -n 1)
+	reasons=$(printf '%s\n' "$best" | cut -f 2)
+	shown=$(printf '%s\n' "$best" | cut -f 3)
+	address=${best##*"$tab"}
+	case $best in
+	'') report FAIL "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 5.3" ;;
+	# A label may select no series; Grafana replaces a variable, which begins with a dollar sign.
+	0"$tab"*[$]*) report ok "$criterion" "$address" ;;
+	0"$tab"*) report_value "$criterion" "$(query "$prometheus" "count($shown)" | sed "s|.*|$address|")" \
+		"$shown has no value" "scripts/check.sh prometheus; otherwise Edit at $address, then Save dashboard" ;;
+	?"$tab"*) report open "$criterion" "it can't be judged: $reasons" \
+		"look at $address: model_result as a graph from 0 to 1, 15 minutes, every 5 s, a red line at $limit" ;;
+	*) report FAIL "$criterion" "$reasons" "Edit at $address, then Save dashboard" ;;
+	esac
+}
