@@ -42,7 +42,7 @@ take_lock() {
 		holder=$(cat "$lock" 2>/dev/null)
 		! kill -0 "$holder" 2>/dev/null ||
 			die "another up.sh is starting the stack (process $holder): wait until it ends, or remove $lock"
-		rm -f "$lock"
+		rm -f "$lock" 2>/dev/null
 		tries=$((tries + 1))
 		[ $tries -le 2 ] || die "cannot write $lock: make the folder writable, or the disk less full"
 	done
