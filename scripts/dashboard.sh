@@ -38,8 +38,10 @@ judge_dashboard() {
 
 		function wrong(is, text) { if (is) { score += 100; reasons = reasons "; " text } }
 		function unsure(is, text) { if (is) { score++; reasons = reasons "; " text } }
-		function is_on(text) { return text !~ /^(|null|false)$/ }
-		function is_number(text, number) { return text ~ /^-?[0-9]/ && (text - number) ^ 2 < 1e-18 }
+		function is_on(text) { return text !~ /^(null|false)?$/ }
+		function is_number(text, number) {
+			return text ~ /^-?[0-9]/ && text - number < 1e-9 && number - text < 1e-9
+		}
 		function is_step(text) { return !is_on(text) || text ~ /^[1-5]s$/ }
 		# Red has little green and blue, a dark red nearly none: more green is brown, more blue is magenta.
 		function is_red(color,   part) {

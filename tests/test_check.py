@@ -47,7 +47,7 @@ def test_each_criterion_is_in_the_readme(mine):
     section = (mine.root / "README.md").read_text().split("## 4. ")[1].split("\n## ")[0]
     words = re.findall("`([^`]*)`", section.split("- [ ]", 1)[1])
     listed = {each.replace("\n  ", " ") for each in words if not each.startswith("scripts/")}
-    text = "".join((mine.root / f"scripts/{name}.sh").read_text() for name in ("check", "alerting"))
+    text = "".join((mine.root / f"scripts/{name}.sh").read_text() for name in ("check", "alerting", "grafana"))
     titles = {f"{name} is ready" for name in ("Prometheus", "Alertmanager", "Mailpit")} | {"Grafana is healthy"}
     said = set(mine.first) - {None}
     assert said <= listed

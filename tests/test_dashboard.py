@@ -6,12 +6,13 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 
 import pytest
 
-from lab import ROOT, fetch, fetch_json, run, until
+from lab import ENVIRONMENT, ROOT, fetch, fetch_json, put, run, until
 from student import Student
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
@@ -93,6 +94,7 @@ REFUSED = {
     "Loki": (f"{TARGET}datasource", {"type": "loki", "uid": "loki"}, "the data source is loki"),
     "another source": (f"{TARGET}datasource/uid", "nowhere", "the data source does not answer"),
     "instant": ("panels/0/targets/0", PANEL["targets"][0] | {"instant": True, "range": False}, "Range"),
+    "only instant": ("panels/0/targets/0", {"expr": "model_result", "instant": True, "refId": "A"}, "Range"),
     "table": (f"{TARGET}format", "table", "Time series"),
     "a time of its own": ("panels/0/timeFrom", "1h", "a time range of its own"),
     "a shift of its own": ("panels/0/timeShift", "1h", "a time range of its own"),
@@ -150,6 +152,17 @@ def test_the_judge_knows_the_finished_dashboard_and_the_rules_limit():
     assert judge(dashboard) == (0, "")
     assert "no red threshold at 0.8" in judge(dashboard, 0.8)[1]
     assert "it came with the lab" in judge(dashboard, description=dashboard["panels"][0]["description"])[1]
+
+
+def test_the_judge_works_with_each_awk_that_is_here(tmp_path, monkeypatch):
+    """Debian has mawk, macOS the original one."""
+    path = ENVIRONMENT["PATH"]
+    for awk in ("mawk", "gawk", "original-awk", "busybox awk"):
+        if shutil.which(awk.split()[0]):
+            put(tmp_path / "awk", f'#!/bin/sh\nexec {awk} "$@"\n')
+            (tmp_path / "awk").chmod(0o755)
+            monkeypatch.setitem(ENVIRONMENT, "PATH", f"{tmp_path}:{path}")
+            test_the_judge_knows_the_finished_dashboard_and_the_rules_limit()
 
 
 @pytest.fixture(scope="module")
