@@ -117,7 +117,7 @@ fn parse_value<T: FromStr>(
     allowed: &str,
     is_allowed: impl Fn(&T) -> bool,
 ) -> Result<T, String> {
-    let text = text.ok_or_else(|| usage_error(format_args!("{flag} has no value: it takes {allowed}")))?;
+    let text = text.ok_or_else(|| usage_error(format_args!("{flag} lacks a value: it takes {allowed}")))?;
     let value = text.parse().ok().filter(is_allowed);
     value.ok_or_else(|| usage_error(format_args!("{flag} takes {allowed}, not '{text}'")))
 }
@@ -196,14 +196,14 @@ mod tests {
             (&["--interval", "inf"], "'inf'"),
             (&["--interval", "five"], "'five'"),
             (&["--interval", ""], "''"),
-            (&["--interval"], "--interval has no value: it takes a number"),
+            (&["--interval"], "--interval lacks a value: it takes a number"),
             (&["--value", "1.0001"], "takes a number from 0 to 1, not '1.0001'"),
             (&["--value", "-0.1"], "'-0.1'"),
             (&["--value", "nan"], "'nan'"),
-            (&["--value"], "--value has no value"),
+            (&["--value"], "--value lacks a value"),
             (&["--drift", "0.9"], "takes a number of seconds from 1 to 31536000, not '0.9'"),
             (&["--drift", "31536001"], "'31536001'"),
-            (&["--drift"], "--drift has no value"),
+            (&["--drift"], "--drift lacks a value"),
             (&["--drift", "60", "--value", "1"], "--value and --drift can't be used together"),
             (&["--seed", "-1"], "'-1'"),
             (&["--seed", "1.5"], "'1.5'"),
@@ -212,7 +212,7 @@ mod tests {
             (&["--listen", "127.0.0.1"], "'127.0.0.1'"),
             (&["--listen", "127.0.0.1:65536"], "'127.0.0.1:65536'"),
             (&["--listen", "::1:5000"], "[::1]:5000"),
-            (&["--listen"], "--listen has no value"),
+            (&["--listen"], "--listen lacks a value"),
             (&["--port", "5000"], "unknown argument '--port'"),
             (&["5000"], "unknown argument '5000'"),
             (&["--quiet=yes"], "--quiet takes no value, but got '--quiet=yes'"),

@@ -64,7 +64,7 @@ impl Connection {
                 break;
             }
             // A pipelining client counts as active only after its last response, and lets other threads run first:
-            // otherwise a scrape waited for 5 s beside 200 such clients.
+            // otherwise a scrape waited for 5 s next to 200 such clients.
             if reader.buffer().trim_ascii().is_empty() {
                 *self.last_active.lock().unwrap() = Instant::now();
             } else {

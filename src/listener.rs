@@ -86,9 +86,9 @@ struct Entry<'scope> {
     thread: ScopedJoinHandle<'scope, ()>,
 }
 
-/// Ends the least recently active connection. Returns false if there is none, or only one that isn't idle yet.
+/// Ends the least recently active connection. Returns false without connections, or if the only one isn't idle yet.
 fn evict_oldest(connections: &mut Vec<Entry>, min_idle: Duration) -> bool {
-    // A connection that has ended already has no time, and None is less than any time.
+    // Without a time, the connection has ended already. None is less than any time.
     let last_active = |entry: &Entry| Some(*entry.connection.upgrade()?.last_active.lock().unwrap());
     let oldest = (0..connections.len()).map(|index| (last_active(&connections[index]), index)).min();
     let Some((time, oldest)) = oldest else { return false };

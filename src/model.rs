@@ -18,7 +18,7 @@ pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 pub const WINDOW: usize = 180;
 /// Drawn results have this many equal steps from 0 to 1: they are short to read, and can be 0 and 1.
 const RESOLUTION: u32 = 1_000_000;
-/// Where a drift moves the lower end of the range of results.
+/// The end of a drift: the lower end of the range of results rises from 0 to this.
 pub const DRIFT_TO: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug)]

@@ -59,7 +59,7 @@ impl Process {
             Err(_) => return None,
         };
         let max_space = field(&self.limits, "Max address space")?;
-        // The kernel shows hundredths of a second, whatever its own clock counts (time(7)).
+        // The kernel shows hundredths of a second, independent of its own clock (time(7)).
         let cpu_seconds = (ticks(14)? + ticks(15)?) / 100.0;
         let [resident, reserved] = [field(&status, "VmRSS:")? * 1024.0, field(&status, "VmSize:")? * 1024.0];
         let mut page = Page::default();

@@ -35,10 +35,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# In this folder, whatever CARGO_TARGET_DIR says: an old program would be measured.
+# Into this folder even if CARGO_TARGET_DIR is set: otherwise an old program could be measured.
 cargo build --quiet --release --locked --target-dir target
 rustc --edition 2024 -C opt-level=3 -C strip=symbols -o "$work/bare" tests/peers/bare.rs
-python3 -m venv "$work/venv" >/dev/null 2>&1 || skip "python3 has no module venv: install the package python3-venv"
+python3 -m venv "$work/venv" >/dev/null 2>&1 || skip "python3 lacks the module venv: install the package python3-venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check prometheus_client >&2 ||
 	skip "pip can't install prometheus_client: connect to its package index"
 python3 tests/peers/measure.py "$work" target/release/modelmock

@@ -100,7 +100,7 @@ fn the_only_client_that_the_files_allow_is_answered() {
             thread::sleep(Duration::from_millis(200));
             client.get("/metrics").page();
         }
-        // The client is idle after a second, and makes room for others.
+        // The client is idle after a second, and ends for others.
         for _ in 0..3 {
             exporter.scrape();
         }

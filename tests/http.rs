@@ -1,4 +1,4 @@
-//! HTTP over a connection: what it keeps, what it ends, and what it answers. `src/request.rs` tests the parser.
+//! HTTP over a connection: its responses, and when it ends. `src/request.rs` tests the parser.
 
 mod common;
 

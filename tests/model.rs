@@ -1,4 +1,4 @@
-//! The model over time: when it draws, and that the page shows it. `src/model.rs` tests what it draws.
+//! The model over time: its deadlines, and that the page shows its results. `src/model.rs` tests the series.
 #![cfg(unix)]
 
 mod common;

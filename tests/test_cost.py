@@ -42,7 +42,7 @@ def test_a_scrape_takes_few_system_calls(kind, most, record_property):
         until(10, "the traced exporter", lambda: process.poll() is None and fetch(address))
         if kind == "kept":
             # One curl keeps its connection for all its transfers.
-            subprocess.run([*curl, *[word for _ in range(scrapes) for word in (address, "-o", "/dev/null")]], check=True)
+            subprocess.run([*curl, *[address, "-o", "/dev/null"] * scrapes], check=True)
         else:
             for _ in range(scrapes):
                 subprocess.run([*curl, address], check=True)

@@ -48,9 +48,11 @@ def inspect(lab, service):
     return json.loads(docker("inspect", lab.container(service)))[0]
 
 
-def test_each_container_has_limits_and_stays_down_after_a_reboot(lab):
+def test_each_container_is_healthy_has_limits_and_stays_down_after_a_reboot(lab):
     for service in lab.services:
-        host = inspect(lab, service)["HostConfig"]
+        container = inspect(lab, service)
+        docker("exec", container["Id"], *container["Config"]["Healthcheck"]["Test"][1:])
+        host = container["HostConfig"]
         seen = [host[key] for key in ("CapDrop", "SecurityOpt", "ReadonlyRootfs", "PidsLimit", "Memory", "MemorySwap")]
         limit = MEMORY[service] << 20
         assert seen == [["ALL"], ["no-new-privileges:true"], True, 256, limit, limit], service
@@ -86,7 +88,10 @@ def test_prometheus_runs_with_the_settings_of_the_file(lab):
     assert flags["web.external-url"] == f"{lab.prometheus}/" and flags["config.auto-reload-interval"] == "5s"
     assert (flags["web.enable-admin-api"], flags["web.enable-lifecycle"]) == ("false", "false")
     config = fetch_json(f"{lab.prometheus}/api/v1/status/config")["data"]["yaml"]
-    assert re.search("^  scrape_interval: 5s$", config, re.M) and re.search("^  evaluation_interval: 5s$", config, re.M)
+    for setting in ("scrape_interval", "evaluation_interval", "refresh_interval"):
+        assert set(re.findall(f"^ *{setting}: (.*)$", config, re.M)) == {"5s"}, setting
+    alertmanager = fetch_json(f"{lab.alertmanager}/api/v2/status")["config"]["original"]
+    assert re.findall("repeat_interval: (.*)", alertmanager) == ["1h"]
     rules = fetch_json(f"{lab.prometheus}/api/v1/rules")["data"]["groups"][0]
     keys = ("duration", "keepFiringFor", "labels")
     assert rules["interval"] == 5

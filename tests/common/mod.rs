@@ -34,7 +34,7 @@ pub fn command(setup: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// A shell ignores SIGINT in what it starts with `&`, and nohup ignores SIGHUP. A child inherits that.
+/// A shell ignores SIGINT in commands that it starts with `&`, and nohup ignores SIGHUP. A child inherits that.
 #[cfg(unix)]
 fn reset_signals(command: &mut Command) {
     use std::os::unix::process::CommandExt;
