@@ -164,11 +164,14 @@ chmod -R a+rX "$kit"
 
 image=$(image exporter)
 before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)
-tar -C "$kit" -cf "$folder/exporter.tar" modelmock || die "cannot write $folder"
-[ "$platform" = "$engine" ] || export DOCKER_DEFAULT_PLATFORM="$platform"
-docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' "$folder/exporter.tar" "$image" >/dev/null ||
-	die "the engine does not take the exporter as an image: see the output above"
-rm "$folder/exporter.tar"
+# An import is always for the engine's own platform.
+if [ "$platform" = "$engine" ]; then
+	tar -C "$kit" -cf - modelmock | docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' - "$image"
+else
+	mkdir "$folder/image" && cp "$kit/modelmock" "$folder/image/" &&
+		printf 'FROM scratch\nCOPY modelmock /modelmock\nUSER 65534:65534\nENTRYPOINT ["/modelmock"]\n' \
+			>"$folder/image/Dockerfile" && docker build -q --platform "$platform" -t "$image" "$folder/image"
+fi >/dev/null || die "the engine can't make the image $image: see the output above"
 # An earlier one that still has a name stays.
 [ "$(docker image inspect -f '{{len .RepoTags}}' "$before" 2>/dev/null)" != 0 ] || docker image rm "$before" >/dev/null
 pack exporter "$image"

@@ -34,6 +34,7 @@ def work(lab):
     for name, text in my_stack.assemble((lab.root / "README.md").read_text()).items():
         put(mine / name, text)
         edit(mine / name, r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(lab.ports.get(int(found[0]), found[0])))
+    edit(mine / "compose.yaml", "( *)GF_SERVER_HTTP_ADDR.*", rf'\g<0>\n\1GF_SERVER_HTTP_PORT: "{lab.ports[3000]}"')
     edit(mine / "alertmanager.yml", "( *)require_tls: false", r"\g<0>\n\1auth_password: REAL-SECRET")
     secrets = "token: |\n  REAL-SECRET\n  REAL-SECRET\nurl: https://me:REAL-SECRET@lab.example\n- MY_PASSWORD=REAL-SECRET\n"
     put(mine / "extra.yml", secrets)

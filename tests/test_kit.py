@@ -191,12 +191,12 @@ def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab):
         run("rustc", "--print", "sysroot").strip() + "/lib/rustlib"
     ):
         pytest.skip("run rustup target add aarch64-unknown-linux-musl, on an x86_64 machine")
-    put(lab.work / "file", "hello")
     edit(lab.stack / "compose.yaml", "image: axllent/.*", f"image: {lab.project}-mailpit:1")
     edit(lab.stack / "compose.yaml", "image: prom/prometheus.*", f"image: {lab.project}-prometheus:1")
-    run("tar", "-C", lab.work, "-cf", lab.work / "image.tar", "file")
-    docker("import", "--platform", "linux/arm64", lab.work / "image.tar", f"{lab.project}-mailpit:1")
-    docker("import", lab.work / "image.tar", f"{lab.project}-prometheus:1")
+    (lab.work / "image").mkdir()
+    put(lab.work / "image/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    docker("build", "-q", "--platform", "linux/arm64", "-t", f"{lab.project}-mailpit:1", lab.work / "image")
+    docker("build", "-q", "-t", f"{lab.project}-prometheus:1", lab.work / "image")
     form = "{{.Repository}}:{{.Tag}} {{.ID}}"
     before = [line for line in docker("image", "ls", "--format", form).splitlines() if lab.project in line]
     made = lab.run("kit", "--platform", "linux/arm64", "mailpit", timeout=290)
