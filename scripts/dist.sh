@@ -75,7 +75,8 @@ build() {
 	# Windows' import libraries can't be made in a folder whose path has blanks: the link to it has none.
 	folder=$(mktemp -d)
 	ln -s "$root/target" "$folder/target"
-	env RUSTFLAGS="$flags" CARGO_TARGET_DIR="$folder/target" ${linker:+"$variable=$linker"} cargo build --quiet --release --locked --target "$target"
+	env RUSTFLAGS="$flags" CARGO_TARGET_DIR="$folder/target" ${linker:+"$variable=$linker"} \
+		cargo build --quiet --release --locked --target "$target"
 	clean_up
 	built=target/$target/release/$built
 	bytes=$(wc -c <"$built" | tr -d ' ')
@@ -106,7 +107,8 @@ try() {
 	done
 	get "$url" | grep -q '^model_result ' || die "$built doesn't answer a scrape at $url"
 	# Qemu and wine have libraries of their own. They start a Linux program only if it is static.
-	[ $# -gt 0 ] || ! grep -q '\.so' "/proc/$exporter/maps" || die "$built is not static: it uses libraries of this machine"
+	[ $# -gt 0 ] || ! grep -q '\.so' "/proc/$exporter/maps" ||
+		die "$built is not static: it uses libraries of this machine"
 	clean_up
 }
 
@@ -138,4 +140,5 @@ for platform in "$@"; do
 	echo "$bytes bytes, for $target: $verdict"
 	echo "SHA-256 $(sha256 "$file" | cut -d ' ' -f 1)"
 done
-(cd "$dist" && for file in modelmock-"$version"-*; do sha256 "$file"; done >SHA256SUMS) || die "cannot write $dist/SHA256SUMS"
+(cd "$dist" && for file in modelmock-"$version"-*; do sha256 "$file"; done >SHA256SUMS) ||
+	die "cannot write $dist/SHA256SUMS"

@@ -55,7 +55,8 @@ rule_test() {
 	awk '
 		function draw() { x = x * 16807 % 2147483647; return int(x / 2147483647 * 1000001) / 1e6 }
 		function series(name, values, more) {
-			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:5000\"%s}\n        values: \"%s\"\n", name, more, values
+			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:5000\"%s}\n", name, more
+			printf "        values: \"%s\"\n", values
 		}
 		# drift is the time of --drift, or 0.
 		function test(name, drift, count, fires,   n, sum, value, results, sums, lower, bound, at_most, buckets) {
@@ -78,7 +79,9 @@ rule_test() {
 			series("model_refreshes_total", "1+1x" count - 1)
 			series("up", "1x" count - 1)
 			print "    promql_expr_test:"
-			print "      - expr: count(count_over_time(ALERTS{alertname=\"ModelResultDrift\", alertstate=\"firing\"}[1d])) > bool 0 or vector(0)"
+			print "      - expr: |"
+			print "          count(count_over_time(ALERTS{alertname=\"ModelResultDrift\", alertstate=\"firing\"}[1d])) > bool 0"
+			print "          or vector(0)"
 			printf "        eval_time: %ds\n        exp_samples: [{labels: \"{}\", value: %d}]\n", count * 5 - 5, fires
 		}
 		BEGIN {
@@ -103,7 +106,8 @@ if [ -n "$models" ]; then
 			/^== / { found = 0 }
 			END { printf "%s", rules }' "$file" >"$folder/rules.yml"
 		chmod -R a+rX "$folder"
-		answer=$(docker run --rm --network none --memory 512m -v "$folder:/rules:ro,z" --entrypoint promtool "$(image prometheus)" test rules /rules/test.yml 2>&1)
+		answer=$(docker run --rm --network none --memory 512m -v "$folder:/rules:ro,z" --entrypoint promtool \
+			"$(image prometheus)" test rules /rules/test.yml 2>&1)
 		case $answer in
 		*SUCCESS*) answer="ok    it fires within 15 minutes of drift, and never on two days without" ;;
 		*"got: {} 1E+00"*) answer="FAIL  it fires on a day without drift" ;;
@@ -115,7 +119,8 @@ if [ -n "$models" ]; then
 	exit
 fi
 
-[ -x "$model" ] || cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" || die "cannot build the model: see the output above"
+[ -x "$model" ] || cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" ||
+	die "cannot build the model: see the output above"
 index=1000
 for file in "$@"; do
 	index=$((index + 1))
@@ -157,7 +162,14 @@ awk -v minutes="$minutes" -v max=$max_results '
 		if (last_n - first_n >= 3 && last_n - first_n > 0.3 * (last - first)) flag("too-fast")
 		varied = compared = equal = 0
 	}
-	FNR == 1 { end_run(); last_n = first_n = 0; results = FILENAME ~ /results$/; seed = FILENAME; sub(/.*\//, "", seed); sub(/\..*/, "", seed) }
+	FNR == 1 {
+		end_run()
+		last_n = first_n = 0
+		results = FILENAME ~ /results$/
+		seed = FILENAME
+		sub(/.*\//, "", seed)
+		sub(/\..*/, "", seed)
+	}
 	results { if ($2 == "model_result" && ++drawn[seed] <= max) result[seed, drawn[seed]] = $3; next }
 	FNR == 1 { file++; number[file] = "?"; if ($0 != "modelmock hand-in 1") flag("not-a-hand-in") }
 	/^number: [0-9]+$/ && length($2) <= 18 { number[file] = $2 }
@@ -178,7 +190,11 @@ awk -v minutes="$minutes" -v max=$max_results '
 		if (!last_n) { first_n = $3; first = $2; value = $4 }
 		if ($4 != value) varied = 1
 		last_n = $3; last = $2
-		if ($3 <= max) { compared++; difference = result[number[file], $3] - $4; equal += difference < 6e-7 && difference > -6e-7 }
+		if ($3 <= max) {
+			compared++
+			difference = result[number[file], $3] - $4
+			equal += difference < 6e-7 && difference > -6e-7
+		}
 		key = $2 " " $4
 		if (key in of && of[key] != file) same[file] = of[key]
 		of[key] = file
@@ -193,8 +209,9 @@ awk -v minutes="$minutes" -v max=$max_results '
 			if (matched[i] * 2 < checked[i] || !checked[i]) flags[i] = flags[i] ",not-its-seed"
 			if (scraped[i] < minutes) flags[i] = flags[i] ",short"
 			if (!answered[i]) flags[i] = flags[i] ",no-answers"
-			printf "%-18s %-16s %4d %4d %4d %4d %4d%% %4d %6d %5d %8d %6d  %s\n", number[i], written[i], verdict[i, "ok"], verdict[i, "FAIL"],
-				verdict[i, "open"], scraped[i], checked[i] ? 100 * matched[i] / checked[i] : 0, down[i], alerts[i], mails[i], silences[i],
-				dashboards[i], flags[i] == "" ? "-" : substr(flags[i], 2)
+			printf "%-18s %-16s %4d %4d %4d %4d %4d%% %4d %6d %5d %8d %6d  %s\n", number[i],
+				written[i], verdict[i, "ok"], verdict[i, "FAIL"], verdict[i, "open"], scraped[i],
+				checked[i] ? 100 * matched[i] / checked[i] : 0, down[i], alerts[i], mails[i], silences[i], dashboards[i],
+				flags[i] == "" ? "-" : substr(flags[i], 2)
 		}
 	}' "$folder"/*.results "$folder"/*.txt

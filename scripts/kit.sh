@@ -85,7 +85,8 @@ set_aside() {
 # pack SERVICE IMAGE: the image as a file of the kit, and its line in the list.
 pack() {
 	file=$kit/images/$1.tar
-	docker image inspect -f "$1 $2 {{.Id}} {{.Architecture}} {{.Size}} {{range .RootFS.Layers}}{{.}},{{end}}" "$2" >>"$kit/images/list" ||
+	fields="{{.Id}} {{.Architecture}} {{.Size}} {{range .RootFS.Layers}}{{.}},{{end}}"
+	docker image inspect -f "$1 $2 $fields" "$2" >>"$kit/images/list" ||
 		die "the image $2 is gone again: try again"
 	[ "$(docker image inspect -f '{{.Architecture}}' "$2")" = "${platform#*/}" ] ||
 		die "the image $2 is not for $platform: run docker image rm $2, then try again"
@@ -106,7 +107,8 @@ linux/arm64) program=linux-arm64 ;;
 esac
 packed="README.md stack scripts :!scripts/kit.sh :!scripts/dist.sh :!scripts/grade.sh :!scripts/test.sh"
 # shellcheck disable=SC2086 # the names are words, here and below
-git -C "$root" status --porcelain --ignored --untracked-files=all -- $packed src 'Cargo.*' | while read -r state path; do
+git -C "$root" status --porcelain --ignored --untracked-files=all -- $packed src 'Cargo.*' |
+while read -r state path; do
 	case $state,$path in
 	*,src/* | *,Cargo.*) echo "the program is built from your changed $path" ;;
 	[?!]*) echo "not in the kit, as git doesn't have it: $path" ;;
@@ -119,7 +121,8 @@ folder=$(mktemp -d "$root/target/kit/.making.XXXXXX") || die "cannot write $root
 echo "making the static exporter"
 made=$("$root/scripts/dist.sh" $program) || exit
 exporter=$root/$(printf '%s\n' "$made" | head -n 1)
-made=$("$root/scripts/dist.sh" windows-x86_64 2>"$folder/why") || echo "no modelmock.exe in the kit: $(tail -n 1 "$folder/why")"
+made=$("$root/scripts/dist.sh" windows-x86_64 2>"$folder/why") ||
+	echo "no modelmock.exe in the kit: $(tail -n 1 "$folder/why")"
 windows=$(printf '%s\n' "$made" | head -n 1)
 version=${exporter##*/modelmock-}
 version=${version%-linux-*}
@@ -146,22 +149,29 @@ lacks=$(for service in $(services prometheus alertmanager mailpit grafana loggin
 done | paste -s -d , - | sed 's/,/, /g')
 # The text is for students without Rust, and without the section of a program that the kit lacks.
 find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) | while read -r text; do
-	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d; s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g; s|target/release/modelmock|./modelmock|g' "$text" |
-		awk -v lacks=", $lacks, " -v readme="$([ "${text##*/}" != README.md ] || [ "${text%/*}" != "$kit" ] || echo yes)" '
+	sed '/^<!-- not in the kit -->$/,/^<!-- \/not in the kit -->$/d
+		s|cargo run --release -- |./modelmock |g; s|cargo run --release|./modelmock|g
+		s|target/release/modelmock|./modelmock|g' "$text" |
+		awk -v lacks=", $lacks, " -v readme="$([ "$text" != "$kit/README.md" ] || echo yes)" '
 			/^##/ { drop = readme && $1 == "###" && index(lacks, ", " $3 ", ") }
 			!drop { print }
-			readme && NR == 1 && lacks != ", , " { printf "\n> This kit has no %s: leave out the steps that need it.\n", substr(lacks, 3, length(lacks) - 4) }
+			readme && NR == 1 && lacks != ", , " {
+				printf "\n> This kit has no %s: leave out the steps that need it.\n", substr(lacks, 3, length(lacks) - 4)
+			}
 		' >"$folder/text" && cat "$folder/text" >"$text" || exit 1
 done || die "cannot write $kit"
 chmod -R a+rX "$kit"
 
 image=$(image exporter)
 before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)
-tar -C "$kit" -cf "$folder/exporter.tar" modelmock || die "cannot write $folder"
-[ "$platform" = "$engine" ] || export DOCKER_DEFAULT_PLATFORM="$platform"
-docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' "$folder/exporter.tar" "$image" >/dev/null ||
-	die "the engine does not take the exporter as an image: see the output above"
-rm "$folder/exporter.tar"
+# An import is always for the engine's own platform.
+if [ "$platform" = "$engine" ]; then
+	tar -C "$kit" -cf - modelmock | docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' - "$image"
+else
+	mkdir "$folder/image" && cp "$kit/modelmock" "$folder/image/" &&
+		printf 'FROM scratch\nCOPY modelmock /modelmock\nUSER 65534:65534\nENTRYPOINT ["/modelmock"]\n' \
+			>"$folder/image/Dockerfile" && docker build -q --platform "$platform" -t "$image" "$folder/image"
+fi >/dev/null || die "the engine can't make the image $image: see the output above"
 # An earlier one that still has a name stays.
 [ "$(docker image inspect -f '{{len .RepoTags}}' "$before" 2>/dev/null)" != 0 ] || docker image rm "$before" >/dev/null
 pack exporter "$image"
@@ -174,7 +184,8 @@ done) >"$folder/sums" || die "cannot write $folder/sums"
 mv "$folder/sums" "$kit/sums"
 
 echo "writing the kit"
-run_interruptible tar -C "$folder" -cf "$folder/$name.tar" "$name" || die "cannot write $folder/$name.tar: is the disk full?"
+run_interruptible tar -C "$folder" -cf "$folder/$name.tar" "$name" ||
+	die "cannot write $folder/$name.tar: is the disk full?"
 sum=$(sha256 "$folder/$name.tar") || exit
 file=target/kit/$name-$program.tar
 mv "$folder/$name.tar" "$root/$file" || die "cannot write $root/$file"
@@ -183,5 +194,7 @@ echo "$file"
 echo "$bytes bytes ($(megabytes "$root/$file"))"
 echo "SHA-256 ${sum%% *}"
 # While an image is loaded it is on the disk twice.
-awk -v kit="$bytes" '{ sum += $5; if ($5 > max) max = $5 } END { printf "A student needs %.1f GB of disk: the kit, the unpacked kit, and the images in Docker.\n", (2 * kit + sum + max) / 1e9 }' "$kit/images/list"
+awk -v kit="$bytes" '{ sum += $5; if ($5 > max) max = $5 } END { printf "%.1f", (2 * kit + sum + max) / 1e9 }' \
+	"$kit/images/list" | sed 's/.*/A student needs & GB of disk: the kit, the unpacked kit, and the images in Docker.\
+/'
 [ -z "$lacks" ] || echo "It has no $lacks: its README says so."

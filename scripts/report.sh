@@ -31,10 +31,11 @@ fact() {
 
 # history SELECTOR LABEL: of each sample of the last 14 days, oldest first: time, value, the label's value.
 history() {
-	get --max-time 60 --get --data-urlencode "query=$1[14d]" "$prometheus/api/v1/query" 2>/dev/null | tr '[' '\n' | awk -F '"' -v label="\"$2\":\"" '
-		/^[0-9]/ { print $1 $2, name }
-		i = index($0, label) { name = substr($0, i + length(label)); sub(/".*/, "", name) }
-	' | tr , ' ' | sort -n
+	get --max-time 60 --get --data-urlencode "query=$1[14d]" "$prometheus/api/v1/query" 2>/dev/null | tr '[' '\n' |
+		awk -F '"' -v label="\"$2\":\"" '
+			/^[0-9]/ { print $1 $2, name }
+			i = index($0, label) { name = substr($0, i + length(label)); sub(/".*/, "", name) }
+		' | tr , ' ' | sort -n
 }
 
 # utc: the time in seconds that is read, as a date.
@@ -92,9 +93,10 @@ hand_in() {
 	uname -nsm | fact host
 	id -un | fact user
 	docker version --format '{{.Server.Version}} {{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null | fact engine
-	docker ps --filter label=com.docker.compose.project.working_dir --format '{{.Image}} {{.Label "com.docker.compose.project.working_dir"}}' 2>/dev/null |
+	docker ps --format '{{.Image}} {{.Label "com.docker.compose.project.working_dir"}}' 2>/dev/null |
 		sed -n 's|^\([^ ]*\) .*/\([^/]*stack\)$|\1 in \2|p' | fact image
-	get "$exporter/metrics" 2>/dev/null | sed -n 's/^modelmock_build_info{version="\([^"]*\)".*/modelmock \1/p' | fact model
+	get "$exporter/metrics" 2>/dev/null |
+		sed -n 's/^modelmock_build_info{version="\([^"]*\)".*/modelmock \1/p' | fact model
 	for part in '' --own; do
 		# shellcheck disable=SC2086 # no word, or one
 		"$root/scripts/check.sh" $part 2>&1 </dev/null | fact check
@@ -103,10 +105,12 @@ hand_in() {
 	history "up{$model}" job >"$traces"
 	awk '$2 == 1 { printf "%.0f\n", $1; exit }' "$traces" | utc | fact first-scrape
 	# Between two scrapes, at most 15 s count, whatever the interval is.
-	awk '$2 == 1 { gap = $1 - last; sum += gap < 15 ? gap : 15; last = $1 } END { if (NR) printf "%.0f\n", sum / 60 }' "$traces" | fact minutes-scraped
+	awk '$2 == 1 { gap = $1 - last; sum += gap < 15 ? gap : 15; last = $1 } END { if (NR) printf "%.0f\n", sum / 60 }' \
+		"$traces" | fact minutes-scraped
 	awk '$2 == 0 && up { times++ } { up = $2 } END { if (NR) print times + 0 }' "$traces" | fact times-down
 	history 'ALERTS{alertstate="firing"}' alertname | episodes | sort -k 2 | fact fired
-	get "$(url mailpit)/api/v1/messages?limit=500" 2>/dev/null | grep -Eo '"Subject":"[^"]*"' | sed 's/.*:"//; s/"$//; s/[][]//g; s/^\([A-Z]*\):[0-9]*/\1/' |
+	get "$(url mailpit)/api/v1/messages?limit=500" 2>/dev/null | grep -Eo '"Subject":"[^"]*"' |
+		sed 's/.*:"//; s/"$//; s/[][]//g; s/^\([A-Z]*\):[0-9]*/\1/' |
 		awk '{ count[$1 " " $2]++ } END { for (kind in count) print count[kind], kind }' | sort -k 2 | fact mails
 	get "$(url alertmanager)/api/v2/silences" 2>/dev/null | sed 's/{"id":/\
 &/g' | sed -n 's/.*"comment":"\(.*\)","createdBy":"\([^"]*\)".*"startsAt":"\([^"]*\)".*/\3 by \2: \1/p' | fact silence
@@ -137,10 +141,15 @@ hand_in() {
 	fi
 
 	# When the model gave which result: the number of the result is the count of refreshes.
-	history "{__name__=~\"model_result|model_refreshes_total\",$model}" __name__ | tail -n 10000 | awk '
+	history "{__name__=~\"model_result|model_refreshes_total\",$model}" __name__ |
+		tail -n 10000 | awk '
 		$3 == "model_result" { result[$1] = $2 }
 		$3 == "model_refreshes_total" { count[$1] = $2 }
-		$1 in result && $1 in count { if (count[$1] != last) print $1, count[$1], result[$1]; last = count[$1]; delete result[$1] }
+		$1 in result && $1 in count {
+			if (count[$1] != last) print $1, count[$1], result[$1]
+			last = count[$1]
+			delete result[$1]
+		}
 	' | fact sample
 }
 
@@ -165,11 +174,13 @@ if [ -z "${GRAFANA_PASSWORD-}" ] && [ -t 0 ]; then
 fi
 export GRAFANA_PASSWORD="${GRAFANA_PASSWORD-}"
 
-file=$(mktemp "$root/report-$number.XXXXXX") || die "cannot write in $root: make the folder writable, or the disk less full"
+file=$(mktemp "$root/report-$number.XXXXXX") ||
+	die "cannot write in $root: make the folder writable, or the disk less full"
 traces=$file.traces
 hand_in | hide_password >"$file"
 rm -f "$traces"
 if ! echo "sum: $(sha256 "$file" | cut -d ' ' -f 1)" >>"$file" || ! mv "$file" "$root/report-$number.txt"; then
 	die "cannot write $root/report-$number.txt: is the disk full?"
 fi
-echo "$root/report-$number.txt is written: $(wc -c <"$root/report-$number.txt" | awk '{ printf "%.0f KB", $1 / 1000 }'). Read it, then send it to your teacher."
+size=$(wc -c <"$root/report-$number.txt" | awk '{ printf "%.0f KB", $1 / 1000 }')
+echo "$root/report-$number.txt is written: $size. Read it, then send it to your teacher."

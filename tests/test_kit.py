@@ -181,22 +181,22 @@ def test_the_exporter_is_a_container_with_limits_and_another_image_stays(lab, la
     [name] = re.findall(rf"{lab.project}:\S+", (laptop.folder / "stack/compose.yaml").read_text())
     laptop.run("docker", "import", "-c", 'ENTRYPOINT ["/modelmock"]', lab.work / "other.tar", name)
     other = laptop.run("docker", "image", "inspect", "-f", "{{.Id}}", name)
-    assert f"the engine has another {name} than the kit: it stays as it is" in laptop.run("scripts/up.sh", "exporter")
+    assert "stays as it is" in laptop.run("scripts/up.sh", "exporter")
     assert laptop.run("docker", "image", "inspect", "-f", "{{.Id}}", name) == other
 
 
-def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab, laptop):
+def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab):
     """With an image of that platform that is here; one that is for this processor would have to be pulled."""
     if docker("version", "--format", "{{.Server.Arch}}") != "amd64" or "aarch64-unknown-linux-musl" not in os.listdir(
         run("rustc", "--print", "sysroot").strip() + "/lib/rustlib"
     ):
         pytest.skip("run rustup target add aarch64-unknown-linux-musl, on an x86_64 machine")
-    put(lab.work / "file", "hello")
     edit(lab.stack / "compose.yaml", "image: axllent/.*", f"image: {lab.project}-mailpit:1")
     edit(lab.stack / "compose.yaml", "image: prom/prometheus.*", f"image: {lab.project}-prometheus:1")
-    run("tar", "-C", lab.work, "-cf", lab.work / "image.tar", "file")
-    docker("import", "--platform", "linux/arm64", lab.work / "image.tar", f"{lab.project}-mailpit:1")
-    docker("import", lab.work / "image.tar", f"{lab.project}-prometheus:1")
+    (lab.work / "image").mkdir()
+    put(lab.work / "image/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    docker("build", "-q", "--platform", "linux/arm64", "-t", f"{lab.project}-mailpit:1", lab.work / "image")
+    docker("build", "-q", "-t", f"{lab.project}-prometheus:1", lab.work / "image")
     form = "{{.Repository}}:{{.Tag}} {{.ID}}"
     before = [line for line in docker("image", "ls", "--format", form).splitlines() if lab.project in line]
     made = lab.run("kit", "--platform", "linux/arm64", "mailpit", timeout=290)
