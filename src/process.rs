@@ -106,6 +106,35 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(target_os = "linux"), ignore = "the process metrics need Linux")]
+    fn the_units_are_seconds_and_bytes() {
+        let file = |name: &str, text: &str| {
+            let path = std::env::temp_dir().join(format!("modelmock-{}-{name}", std::process::id()));
+            fs::write(&path, text).unwrap();
+            let file = File::open(&path).unwrap();
+            fs::remove_file(path).unwrap();
+            file
+        };
+        let mut process = Process {
+            stat: file("stat", "7 (a) b) c) R 4 5 6 7 8 9 10 11 12 13 1400 1501 16 17\n"),
+            status: file("status", "Name:\ta\nVmSize:\t  3000 kB\nVmRSS:\t  2000 kB\nThreads:\t5\n"),
+            limits: "Max open files  64  64  files\nMax address space  unlimited  unlimited  bytes\n".to_owned(),
+            read_at: Instant::now(),
+            metrics: String::new(),
+        };
+        let lines = process.metrics().lines().filter(|line| !line.starts_with('#') && !line.contains("open_fds"));
+        let samples = [
+            "process_cpu_seconds_total 29.01",
+            "process_resident_memory_bytes 2048000",
+            "process_virtual_memory_bytes 3072000",
+            "process_virtual_memory_max_bytes 18446744073709552000",
+            "process_max_fds 64",
+            "process_threads 5",
+        ];
+        assert_eq!(lines.collect::<Vec<_>>(), samples);
+    }
+
+    #[test]
     fn only_linux_has_them() {
         assert_eq!(Process::open().is_some(), cfg!(target_os = "linux"));
     }

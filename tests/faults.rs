@@ -186,6 +186,7 @@ fn the_most_recently_answered_client_keeps_its_connection() {
         scraper.scrape();
         assert_eq!(scraper.reconnected, 0, "the scraper was disconnected");
         drop(newcomers);
+        thread::sleep(Duration::from_millis(100));
     }
     drop(never_read);
 }
@@ -198,6 +199,8 @@ fn an_empty_line_behind_a_request_does_not_hide_that_the_client_is_active() {
     for _ in 0..3 {
         client.send(&[REQUEST, b"\r\n"].concat()).unwrap();
         client.response(true).unwrap().page();
+        // The exporter notes the time just after the client has the response.
+        thread::sleep(Duration::from_millis(100));
         let _newer: Vec<Connection> = (0..40).map(|_| exporter.connect()).collect();
         exporter.scrape();
     }
