@@ -141,3 +141,11 @@ def in_prometheus(walk, page):
     with walk.section("Two logs", "stack/logging.md"):
         assert "Completed loading of configuration file" in walk.type()
         walk.explains("my-stack", "Completed loading of configuration file")
+    with walk.section("Hand in and clean up"):
+        # The tests of the hand-in run the first block.
+        assert walk.fence("sh").startswith("../scripts/report.sh ")
+        walk.type()
+        assert walk.terminal.type("docker ps -aq; docker volume ls -q")[0] == "", "a container or a volume is left"
+        assert "my-stack" not in walk.terminal.type("docker network ls")[0]
+        walk.explains("docker compose up -d", "Ctrl+C", "../scripts/down.sh --volumes")
+        walk.explains("docker image rm $(sed -n '/modelmock/!s/^ *image: //p' stack/compose.yaml)")
