@@ -89,8 +89,18 @@ def in_the_log(walk, page, process):
     run_query(walk)
     walk.query(walk.word("model_result"), right)
     page.keyboard.press("Shift+Enter")
-    page.get_by_test_id("data-testid TimePicker Open Button").first.click()
-    walk.press("Last 5 minutes")
+    walk.word("Last 5 minutes")
+
+    def chooses_range():
+        """A refresh may close the list before the click."""
+        try:
+            page.get_by_test_id("data-testid TimePicker Open Button").first.click(timeout=2000)
+            page.get_by_text("Last 5 minutes", exact=True).first.click(timeout=2000)
+        except Error:
+            return False
+        return True
+
+    until(40, "the list of ranges", chooses_range)
     page.wait_for_timeout(3000)
     walk.picture("log-and-metric", top=40, height=800)
     run_query(walk)
