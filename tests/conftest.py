@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pathlib
 import re
@@ -146,7 +147,7 @@ def pytest_sessionstart(session):
 def clean_up(name):
     """Ends and removes everything that has the run's name."""
     # Only Linux shows the environment of a process. A process may have started another before its end.
-    for file in [file for _ in range(3) for file in pathlib.Path("/proc").glob("[0-9]*/environ")]:
+    for file in itertools.chain.from_iterable(pathlib.Path("/proc").glob("[0-9]*/environ") for _ in range(3)):
         with contextlib.suppress(OSError):
             pid, variables = int(file.parent.name), file.read_bytes().split(b"\0")
             if f"MODELMOCK_RUN={name}".encode() in variables and pid != os.getpid():
