@@ -2,7 +2,7 @@
 
 import re
 
-from lab import fetch, image, run, until
+from lab import image, run
 from my_stack import assemble
 
 
@@ -42,12 +42,6 @@ class Student:
 
     def up(self):
         return self.compose("up", "-d", "--remove-orphans")
-
-    def restart(self, *services):
-        """Returns when they have read their files."""
-        self.compose("restart", *services)
-        for url in (self.lab.prometheus, self.lab.alertmanager):
-            until(60, "it is ready", lambda url=url: fetch(f"{url}/-/ready"))
 
     def check(self, *arguments, code=0, cwd=None, **named):
         """The lines of check.sh as {criterion: line}, and all of it under the key None."""

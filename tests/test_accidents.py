@@ -2,7 +2,6 @@
 and a fake sleep make the waits short. Most of these tests don't need an engine."""
 
 import gzip
-import json
 import os
 import pathlib
 import shutil
@@ -141,7 +140,6 @@ def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene):
     pull = until(10, "the pull", lambda: int((scene.folder / "calls.pull").read_text()))
     lock = scene.lab / "stack/.env.lock"
     scene.refuses(f"another up.sh is starting the stack (process {up.pid})", "up", "", "up", "prometheus")
-    assert lock.exists()
     end(up)
     assert "interrupted" in (scene.folder / "said").read_text()
     until(5, "the end of the pull", lambda: not pathlib.Path(f"/proc/{pull}").exists())
@@ -202,7 +200,6 @@ def test_a_small_kit_starts_the_services_that_it_holds(scene):
     assert scene.calls.read_text().count("up -d --pull never prometheus\n") == 1
     # Podman's API loads no packed file.
     assert (scene.folder / "calls.loaded").read_bytes() == b"an image"
-    scene.refuses("made without grafana: it holds exporter prometheus", "kit", "", "up", "grafana")
 
 
 WRONG = ["", '"user"', "'secret'", "pa$$word", "secret # lab", "secret\r", "one", "one1\nGRAFANA_PASSWORD=two2"]
@@ -215,21 +212,17 @@ def test_a_password_that_compose_reads_differently_is_refused(scene, text):
     # The stack can be stopped all the same.
     scene.run("", "", "down", code=0)
     scene.run("up", "", "store", "down", code=0)
-    assert scene.asked("down")
-    assert scene.env_file.read_bytes() == text.encode()
+    assert scene.asked("down") and scene.env_file.read_bytes() == text.encode()
 
 
-@pytest.mark.parametrize("password", ["secret", "0123456789abcdef", "a_b.c,d:e@f+g=h/i~j^k-l"])
-def test_a_password_is_the_same_to_compose(scene, password):
-    """Students call Compose, too, as in docker compose logs. The scripts ignore an exported password."""
+def test_a_password_with_any_character_that_is_accepted_is_the_same_to_compose(scene):
+    """The scripts use this one, and not an exported one."""
     needs_docker()
-    scene.env_file.write_text(f"# of the lab\n\nGRAFANA_PASSWORD={password}\n")
-    by_hand = ["docker", "compose", "-f", scene.lab / "stack/compose.yaml", "config", "--format", "json"]
-    script = '. "${0%/*}/common.sh"; read_password; compose config --format json'
-    in_scripts = ["sh", "-c", script, scene.lab / "scripts/up.sh"]
-    for command, env in ((by_hand, {}), (in_scripts, {"GRAFANA_PASSWORD": "exported"})):
-        services = json.loads(run(*command, env=ENVIRONMENT | env))["services"]
-        assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == password
+    scene.env_file.write_text("GRAFANA_PASSWORD=a_b.c,d:e@f+g=h/i~j^k-l\n")
+    script = '. "${0%/*}/common.sh"; read_password; compose config'
+    env = ENVIRONMENT | {"GRAFANA_PASSWORD": "exported"}
+    said = run("sh", "-c", script, scene.lab / "scripts/up.sh", env=env)
+    assert "GF_SECURITY_ADMIN_PASSWORD: a_b.c,d:e@f+g=h/i~j^k-l\n" in said
 
 
 def test_a_password_file_of_another_user_and_no_permission_for_the_engine(scene):
@@ -264,9 +257,7 @@ def test_every_shell(scene, record_property):
     shells = ("sh", "dash", "bash --posix", "busybox sh", "zsh --emulate sh")
     tried = [shell for shell in shells if shutil.which(shell.split()[0])]
     for shell in tried:
-        command = [*shell.split(), "lab/scripts/up.sh"]
-        assert "up.sh [SERVICE...]" in run(*command, "-h", cwd=scene.folder, env=env)
-        said = run(*command, "prometheus", cwd=scene.folder, env=env, code=1)
+        said = run(*shell.split(), "lab/scripts/up.sh", "prometheus", cwd=scene.folder, env=env, code=1)
         assert "/home/other/lab/stack" in said
         one_line(said)
     record_property("measured", f"shells: {', '.join(tried)}")
