@@ -35,7 +35,7 @@ test_without_python() {
 	attempt_with cargo-clippy "run rustup component add clippy" "clippy finds nothing" \
 		cargo clippy --quiet --all-targets --locked -- -D warnings
 	{ cargo test --locked --no-fail-fast 2>&1 || echo "cargo test failed"; } | tee "$log"
-	# A build that fails has no results.
+	# A build that fails prints no results.
 	counts=$(awk '
 		/^test result: / { passed += $4; failed += $6; skipped += $8 }
 		/^cargo test failed$/ { error = 1 }
@@ -95,7 +95,7 @@ if [ ! -e "$venv/whole" ]; then
 	rm -rf target/venv-*
 	mkdir -p target
 	python3 -m venv "$venv" >/dev/null ||
-		test_without_python "python3 has no module venv: install the package python3-venv"
+		test_without_python "python3 lacks the module venv: install the package python3-venv"
 	"$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt ||
 		test_without_python "pip can't install the tests' packages: connect to its package index"
 	touch "$venv/whole"

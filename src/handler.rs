@@ -33,3 +33,40 @@ fn text(status: u16, line: &str) -> Response<Cursor<Vec<u8>>> {
 fn header(name: &str, value: &str) -> Header {
     Header::from_bytes(name, value).expect("both are ASCII")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tiny_http::HTTPVersion;
+
+    use super::*;
+
+    #[test]
+    fn other_paths_and_methods_get_an_error_with_a_reason() {
+        let exposition = Exposition::new(Arc::default(), Duration::ZERO);
+        let ask = |method: &str, target: &str| {
+            let (method, target) = (method.to_owned(), target.to_owned());
+            let request = Ok(Request { method, target, close: false });
+            let response = respond(&exposition, &request);
+            let (status, mut bytes) = (response.status_code().0, Vec::new());
+            response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], false, None).unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body.lines().count(), 1, "{text}");
+            (status, head.contains("\r\nAllow: GET, HEAD"), body.contains("/metrics"))
+        };
+        for path in ["/metric", "/metrics/", "/metrics2", "/favicon.ico", "//", "../x/y", "/%6detrics", "metrics", "*"]
+        {
+            for method in ["GET", "HEAD", "POST"] {
+                assert_eq!(ask(method, path), (404, false, true), "{method} {path}");
+            }
+        }
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW", "get"] {
+            for path in ["/", "/metrics", ""] {
+                assert_eq!(ask(method, path), (405, true, false), "{method} {path}");
+            }
+        }
+    }
+}

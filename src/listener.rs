@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: usize = 50;
 const STACK_SIZE: usize = 128 << 10;
 /// The pause after an error.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
-/// The errors that say that the system has no file, thread or kernel memory left. On Linux and macOS: EAGAIN, ENOMEM,
+/// The errors that say that the system lacks a file, a thread or kernel memory. On Linux and macOS: EAGAIN, ENOMEM,
 /// ENFILE, EMFILE and ENOBUFS; on Windows: WSAEMFILE and WSAENOBUFS. Other errors of accept(2) come from the network.
 const RESOURCE_ERRNOS: [i32; 9] = [11, 12, 23, 24, 35, 55, 105, 10_024, 10_055];
 /// If the process has only one file for connections, the system reports EMFILE even when no client is waiting. The only

@@ -9,11 +9,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 import pytest
 
-from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, remove, start
+from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, has_engine, remove, start
 
 IN_CI = os.environ.get("CI") == "true"
 # The build comes first, as every test needs it, then the files that take longest. "..." is for all other files.
@@ -31,15 +30,12 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="module")
 def make_lab(request):
     """Makes copies of the lab, each with a name, and removes them after the file of tests."""
-    labs = []
-
     def make(name, **named):
-        labs.append(Lab(name, **named))
-        return labs[-1]
+        lab = Lab(name, **named)
+        request.addfinalizer(lab.remove)
+        return lab
 
-    yield make
-    for lab in labs:
-        lab.remove()
+    return make
 
 
 @pytest.fixture
@@ -51,31 +47,25 @@ def tmp_path():
 
 
 @pytest.fixture
-def model():
+def model(request):
     """Starts models, each on a port of its own, until the test ends."""
-    models = []
-
     def start_model(*arguments, port=None):
-        models.append(Model(port or free_ports(1)[0]))
-        return models[-1].start(*arguments)
+        model = Model(port or free_ports(1)[0])
+        request.addfinalizer(model.stop)
+        return model.start(*arguments)
 
-    yield start_model
-    for each in models:
-        each.stop()
+    return start_model
 
 
 @pytest.fixture
-def process():
+def process(request):
     """Starts processes, until the test ends."""
-    processes = []
-
     def start_process(*command, **named):
-        processes.append(start(*command, **named))
-        return processes[-1]
+        process = start(*command, **named)
+        request.addfinalizer(lambda: end(process))
+        return process
 
-    yield start_process
-    for each in processes:
-        end(each)
+    return start_process
 
 
 @pytest.hookimpl(wrapper=True)
@@ -105,18 +95,14 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Tests that measure have the machine for themselves."""
+    """Cargo's tests have the machine for themselves, as some of them measure times."""
     with open(WORK / "machine", "w") as machine:
-        fcntl.flock(machine, fcntl.LOCK_EX if item.path.stem in ("test_cargo", "test_cost") else fcntl.LOCK_SH)
+        fcntl.flock(machine, fcntl.LOCK_EX if item.path.stem == "test_cargo" else fcntl.LOCK_SH)
         return (yield)
 
 
 def is_worker(config):
     return hasattr(config, "workerinput")
-
-
-def has_engine():
-    return shutil.which("docker") and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
 
 
 def inventory():
@@ -159,25 +145,15 @@ def pytest_sessionstart(session):
 
 def clean_up(name):
     """Ends and removes everything that has the run's name."""
-    end = time.monotonic() + 10
-    while (pids := processes_of(name)) and time.monotonic() < end:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
+    # Only Linux shows the environment of a process. A process may have started another before its end.
+    for file in [file for _ in range(3) for file in pathlib.Path("/proc").glob("[0-9]*/environ")]:
+        with contextlib.suppress(OSError):
+            pid, variables = int(file.parent.name), file.read_bytes().split(b"\0")
+            if f"MODELMOCK_RUN={name}".encode() in variables and pid != os.getpid():
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.2)
     if has_engine():
         remove(name)
     shutil.rmtree(ROOT / "target" / name, ignore_errors=True)
-
-
-def processes_of(name):
-    """The processes with this run in their environment, which only Linux shows."""
-    found = []
-    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if f"MODELMOCK_RUN={name}".encode() in file.read_bytes().split(b"\0"):
-                found.append(int(file.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
 
 
 @pytest.hookimpl(trylast=True)
@@ -225,7 +201,7 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_unconfigure(config):
     """The count, as the last line."""
     stats = config.pluginmanager.get_plugin("terminalreporter").stats if not is_worker(config) else None
-    if stats is None or before not in config.stash or config.option.collectonly:
+    if not stats or before not in config.stash or config.option.collectonly:
         return
     kinds = ("passed", "failed", "skipped")
     count = {kind: len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in kinds}

@@ -207,48 +207,6 @@ fn an_empty_line_behind_a_request_does_not_hide_that_the_client_is_active() {
 }
 
 #[test]
-fn half_requests_do_not_delay_scrapes() {
-    let _alone = alone();
-    let exporter = Exporter::start_after("ulimit -n 200", &[]);
-    let (mut scraper, mut silent) = (exporter.scraper(), exporter.scraper());
-    let mut held = Vec::new();
-    for _ in 0..30 {
-        for _ in 0..10 {
-            let mut stream = TcpStream::connect(exporter.address).unwrap();
-            stream.write_all(HALF_A_REQUEST).unwrap();
-            held.push(stream);
-        }
-        let scrape = Instant::now();
-        exporter.scrape();
-        assert!(scrape.elapsed() < TOO_LONG, "a scrape took {:?}", scrape.elapsed());
-        scraper.scrape();
-    }
-    let open = exporter.open_files();
-    assert!(open > 45, "only {open} files are open: this tests nothing");
-    assert_eq!(scraper.reconnected, 0, "the scraper was disconnected");
-    silent.scrape();
-    assert_eq!(exporter.errors(), "");
-}
-
-#[test]
-fn http_2_is_refused_and_occupies_no_file() {
-    let _alone = alone();
-    let exporter = Exporter::start_after("ulimit -n 256", &[]);
-    exporter.scrape();
-    let before = exporter.open_files();
-    let mut held = Vec::new();
-    for _ in 0..250 {
-        let mut client = exporter.connect();
-        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        assert_eq!(client.response(true).unwrap().status, 505);
-        held.push(client);
-    }
-    assert_scrapes_are_quick(&exporter, Duration::from_millis(100));
-    drop(held);
-    wait_until(TIMEOUT, "their files closed", || (exporter.open_files() <= before).then_some(()));
-}
-
-#[test]
 fn a_head_without_an_end_is_cut() {
     let exporter = Exporter::start(&[]);
     exporter.scrape();

@@ -163,15 +163,3 @@ fn a_response_to_head_never_has_a_body() {
         assert!(head.contains("Content-Length: ") && !head.contains("Content-Length: 0"), "{head}");
     }
 }
-
-#[test]
-fn a_client_that_only_reads_on_gets_all_its_responses() {
-    let exporter = Exporter::start(&["--interval", "86400"]);
-    let mut stream = TcpStream::connect(exporter.address).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    stream.write_all(&REQUEST.repeat(2)).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut responses = String::new();
-    stream.read_to_string(&mut responses).unwrap();
-    assert_eq!(responses.matches("HTTP/1.1 200 OK\r\n").count(), 2);
-}

@@ -5,9 +5,11 @@ name of its Compose project, or in a label.
 """
 
 import base64
+import contextlib
 import ctypes
 import functools
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -113,19 +115,14 @@ def listens(port):
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+_numbers = itertools.count(os.getpid())  # another run begins elsewhere in the range
+
+
 def free_ports(count):
     """Ports below those that the system gives to clients. Each worker has a range of its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    found = []
-    while len(found) < count:
-        free_ports.last += 1
-        port = 20000 + worker * 800 + free_ports.last % 800
-        if not listens(port):
-            found.append(port)
-    return found
-
-
-free_ports.last = os.getpid()  # another run begins elsewhere in the range
+    ports = (20000 + worker * 800 + number % 800 for number in _numbers)
+    return list(itertools.islice((port for port in ports if not listens(port)), count))
 
 
 def run(*command, code=0, timeout=200, **named):
@@ -150,9 +147,13 @@ def docker(*arguments, **named):
     return run("docker", *arguments, **named).strip()
 
 
+def has_engine():
+    return shutil.which("docker") and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
+
+
 @functools.cache
 def needs_docker():
-    if not shutil.which("docker") or subprocess.run(["docker", "version"], capture_output=True).returncode:
+    if not has_engine():
         pytest.skip("Docker's engine isn't running: install Docker, or start its engine (README, section 1)")
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("docker compose is missing: install the package docker-compose-plugin")
@@ -164,13 +165,11 @@ def pulled(name):
     needs_docker()
     files = "\n".join(file.read_text() for file in sorted(ROOT.glob("stack/**/*.yaml")))
     full = re.search(rf"^ *image: *({name}:\S+)", files, re.M)[1]
-    if subprocess.run(["docker", "image", "inspect", full], capture_output=True).returncode:
-        try:
-            code = subprocess.run(["docker", "pull", "-q", full], capture_output=True, timeout=240).returncode
-        except subprocess.TimeoutExpired:
-            code = 1
-        return full, code == 0
-    return full, True
+    for words in (["image", "inspect"], ["pull", "-q"]):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if not subprocess.run(["docker", *words, full], capture_output=True, timeout=240).returncode:
+                return full, True
+    return full, False
 
 
 def image(name):
@@ -186,10 +185,7 @@ def image(name):
 
 
 def has_image(name):
-    try:
-        return bool(image(name))
-    except ImageMissing:
-        return False
+    return pulled(name)[1]
 
 
 def needs(tool, package):
@@ -207,13 +203,17 @@ def start(*command, **named):
 
 
 def end(process, seconds=10):
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def serves(process, port):
+    """Waits until the exporter answers. If another program has the port, the exporter ends with an exit code."""
+    until(10, f"the exporter on port {port}", lambda: fetch(f"http://127.0.0.1:{port}") and not process.poll())
 
 
 @functools.cache
@@ -235,8 +235,7 @@ class Model:
         self.stop()
         command = [modelmock(), "--listen", f"127.0.0.1:{self.port}", "--quiet", *arguments]
         self.process = start(*command, stdout=subprocess.DEVNULL)
-        page = f"http://127.0.0.1:{self.port}/"
-        until(10, f"the model on port {self.port}", lambda: self.process.poll() is None and fetch(page))
+        serves(self.process, self.port)
         return self
 
     def stop(self):
@@ -257,14 +256,15 @@ class Lab:
         self.stack = self.root / "stack"
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)) if own_ports else PORTS))
         self.env = ENVIRONMENT | {"COMPOSE_PROJECT_NAME": self.project}
-        self.copy(self.root)
+        self.copy()
         self.model = Model(self.ports[5000])
         self.prometheus, self.alertmanager, self.mailpit, self.grafana, self.store = (
             f"http://localhost:{self.ports[port]}" for port in (9090, 9093, 8025, 3000, 19090)
         )
 
-    def copy(self, root):
+    def copy(self):
         """The files that a user gets, with the ports of this lab."""
+        root = self.root
         left_out = shutil.ignore_patterns(".env*", "__pycache__", "logs")
         for folder in ("scripts", "stack", "src", "tests"):
             shutil.copytree(ROOT / folder, root / folder, ignore=left_out)
@@ -302,7 +302,6 @@ class Lab:
         return docker("ps", "-aq", *filters)
 
     def ask(self, expression):
-        """The value that the lab's Prometheus answers."""
         return value(self.prometheus, expression)
 
     def mails(self, beginning=""):
@@ -310,14 +309,11 @@ class Lab:
         messages = fetch_json(f"{self.mailpit}/api/v1/messages?limit=500")["messages"]
         return [message["Subject"] for message in messages if message["Subject"].startswith(beginning)]
 
-    def alerts(self):
-        """The alerts that are pending or firing in the lab's Prometheus."""
-        return fetch_json(f"{self.prometheus}/api/v1/alerts")["data"]["alerts"]
-
     def quiet(self):
         """Starts a model whose result is 0.5, and waits until no alert is active and its mails are sent."""
         self.model.start("--value", "0.5")
-        until(90, "no alert", lambda: self.alerts() == [] and self.ask("up") == 1)
+        alerts = f"{self.prometheus}/api/v1/alerts"
+        until(90, "no alert", lambda: not fetch_json(alerts)["data"]["alerts"] and self.ask("up") == 1)
         until(90, "the mail of the end", lambda: self.is_over("ModelResultHigh"))
 
     def is_over(self, alert):
@@ -382,8 +378,8 @@ class Engine:
             needs(tool, package)
         needs_docker()
         self.name, self.folder, self.loaded = name, WORK / f"engine-{name}", set()
-        for folder in ("data", "etc"):
-            (self.folder / folder).mkdir(parents=True)
+        (self.folder / "data").mkdir(parents=True)
+        (self.folder / "etc").mkdir()
         for file, line in STUDENT.items():
             before = pathlib.Path("/etc", file).read_text() if file in ("passwd", "group") else ""
             (self.folder / "etc" / file).write_text(f"{before}student:{line}\n")
@@ -403,37 +399,28 @@ class Engine:
         with (self.folder / "log").open("wb") as log:
             words = ["unshare", *spaces, "sh", "-c", ENGINE, "sh", *command]
             self.process = start(*words, env=env, stdout=log, stderr=log)
+        # An engine that starts accepts connections before it answers them.
+        version = ["timeout", "5", "docker", "-H", self.host, "version"]
         try:
-            until(30, "the second engine", self.answers)
+            until(30, "the second engine", lambda: not subprocess.run(version, capture_output=True).returncode)
         except AssertionError as error:
             end(self.process)
             raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()}") from None
         # The first process of its namespaces.
         self.pid = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
 
-    def answers(self):
-        assert self.process.poll() is None, "the second engine has ended"
-        # An engine that begins takes connections before it answers them.
-        try:
-            return subprocess.run(["docker", "-H", self.host, "version"], capture_output=True, timeout=5).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-    def load(self, *images):
-        """Copies images of the first engine into this one."""
-        if missing := [name for name in images if name not in self.loaded]:
-            with subprocess.Popen(["docker", "save", *missing], stdout=subprocess.PIPE) as save:
+    def load(self, name):
+        """Copies an image of the first engine into this one."""
+        if name not in self.loaded:
+            with subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE) as save:
                 run("docker", "-H", self.host, "load", stdin=save.stdout, timeout=300)
-            assert save.returncode == 0, f"docker save {missing} failed"
-            self.loaded.update(missing)
+            assert save.returncode == 0, f"docker save {name} failed"
+            self.loaded.add(name)
 
     def command(self, *command, **env):
         """The command as a list of words that runs it in the engine's network and with its mounts."""
         given = [f"{name}={value}" for name, value in {"DOCKER_HOST": self.host, **env}.items()]
         return ["nsenter", "--target", self.pid, "--net", "--mount", "env", *given, *command]
-
-    def run(self, *command, env=(), **named):
-        return run(*self.command(*command, **dict(env)), **named)
 
     def __enter__(self):
         assert not Engine.joined

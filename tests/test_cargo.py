@@ -12,7 +12,7 @@ import tempfile
 
 import pytest
 
-from lab import ENVIRONMENT, ROOT, end, fetch, free_ports, modelmock, needs, run, start, until
+from lab import ENVIRONMENT, ROOT, end, fetch, free_ports, modelmock, needs, run, serves, start
 
 # Each of these needs only the program's address and its output.
 FOREIGN_TESTS = """
@@ -20,7 +20,7 @@ a_scrape_is_answered_next_to_60_idle_connections idle_connections_end_for_newcom
 a_slow_client_is_disconnected_after_5_s
 a_mistake_gets_a_line_of_text_and_ends_the_connection a_request_may_come_in_pieces
 a_connection_stays_open_if_both_sides_keep_it a_body_ends_the_connection_after_the_response
-get_and_head_work_at_both_paths other_paths_and_methods_get_an_error_with_a_reason
+get_and_head_work_at_both_paths
 the_seed_and_the_drift_determine_the_results
 """.split()
 
@@ -114,7 +114,7 @@ def test_a_scrape_is_answered_if_the_system_refuses_threads():
         outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         process = start(*command, user=user, preexec_fn=limit, cwd="/", **outputs)
         try:
-            until(10, "the exporter", lambda: process.poll() is None and fetch(f"http://127.0.0.1:{port}"))
+            serves(process, port)
             idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
             for _ in range(40):
                 # Takes the place that an ended connection may have left.

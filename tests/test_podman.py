@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab import Engine, docker
+from lab import Engine, docker, run
 from test_stack import *  # noqa: F403
 from test_stack import lab  # noqa: F401 (a fixture)
 
@@ -19,7 +19,7 @@ def test_each_container_has_no_rights_and_stays_down_after_a_reboot(lab, engine)
     """By what the processes may do. On cgroup v1, Podman without root has no limits of memory."""
     for service in lab.services:
         container = json.loads(docker("inspect", lab.container(service)))[0]
-        status = engine.run("cat", f"/proc/{container['State']['Pid']}/status")
+        status = run(*engine.command("cat", f"/proc/{container['State']['Pid']}/status"))
         assert "\nCapEff:\t0000000000000000\n" in status and "\nNoNewPrivs:\t1\n" in status, service
         host = container["HostConfig"]
         assert host["ReadonlyRootfs"] and host["RestartPolicy"]["Name"] == "on-failure", service
