@@ -64,9 +64,10 @@ check_logging() {
 		return
 
 	started=$(metric "$exporter" process_start_time_seconds)
-	# While it waits for the line of this result, the model draws others.
-	latest=$(metric "$exporter" model_last_refresh_timestamp_seconds)
-	drawn=$(metric "$exporter" model_refreshes_total)
+	# From one page, as the model draws other results while Loki gets the line of this one.
+	page=$(get "$exporter/metrics")
+	latest=$(printf '%s\n' "$page" | sed -n 's/^model_last_refresh_timestamp_seconds //p')
+	drawn=$(printf '%s\n' "$page" | sed -n 's/^model_refreshes_total //p')
 	wait_for 5 "the newest line arrives" log_matches_metric
 	report_value "the log and the metric count the same" \
 		"$([ "$logged" != "$drawn" ] || echo "$drawn results since the model started")" \
