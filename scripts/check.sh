@@ -32,7 +32,8 @@ ok=0 FAIL=0 open=0 password='' login='' images=''
 # choose_stack: sets $stack to the folder of the stack that runs, otherwise to my-stack if it is there; and $start
 # and $restart to what starts it, and what lets it read its files again.
 choose_stack() {
-	running=$(compose_containers | awk -F '\t' '$2 == "running" { print $5 }')
+	# The model as a container is for your own stack, too.
+	running=$(compose_containers | awk -F '\t' -v model="$(image exporter)" '$2 == "running" && $3 != model { print $5 }')
 	stack=my-stack start="docker compose up -d in my-stack" restart="docker compose restart in my-stack"
 	printf '%s\n' "$running" | grep -qxF -- "$root/my-stack" && return
 	printf '%s\n' "$running" | grep -qxF -- "$root/stack" || [ ! -d "$root/my-stack" ] || return

@@ -43,10 +43,9 @@ logged_results() {
 		"$(url loki)/loki/api/v1/query" 2>/dev/null | one_value
 }
 
-# log_matches_metric: whether Loki has each result of the model, by the times of the lines; sets $logged and $drawn.
+# log_matches_metric: whether Loki has the $drawn results of the model until $latest, by the times of the lines; sets
+# $logged.
 log_matches_metric() {
-	latest=$(metric "$exporter" model_last_refresh_timestamp_seconds)
-	drawn=$(metric "$exporter" model_refreshes_total)
 	logged=$(logged_results "$(awk "BEGIN { printf \"%d\", ($latest - $started) * 1000 + 2 }")ms" "$latest")
 	[ "${logged:=0}" = "$drawn" ]
 }
@@ -65,6 +64,10 @@ check_logging() {
 		return
 
 	started=$(metric "$exporter" process_start_time_seconds)
+	# From one page, as the model draws other results while Loki gets the line of this one.
+	page=$(get "$exporter/metrics")
+	latest=$(printf '%s\n' "$page" | sed -n 's/^model_last_refresh_timestamp_seconds //p')
+	drawn=$(printf '%s\n' "$page" | sed -n 's/^model_refreshes_total //p')
 	wait_for 5 "the newest line arrives" log_matches_metric
 	report_value "the log and the metric count the same" \
 		"$([ "$logged" != "$drawn" ] || echo "$drawn results since the model started")" \

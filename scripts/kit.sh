@@ -136,7 +136,7 @@ name=modelmock-lab-$version
 # A kit with other services has a name and a folder of its own.
 [ "$wanted" = "$(services)" ] || name=$name-$(echo "$wanted" | tr ' ' -)
 kit=$folder/$name
-mkdir -p "$kit/images" || die "cannot write $kit"
+mkdir -p "$kit/images" "$folder/image" || die "cannot write $kit"
 # shellcheck disable=SC2086 # words
 git -C "$root" archive HEAD $packed | tar -C "$kit" -xf - || die "cannot write $kit: see the output above"
 cp "$exporter" "$kit/modelmock" || die "cannot write $kit"
@@ -164,14 +164,10 @@ chmod -R a+rX "$kit"
 
 image=$(image exporter)
 before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)
-# An import is always for the engine's own platform.
-if [ "$platform" = "$engine" ]; then
-	tar -C "$kit" -cf - modelmock | docker import -c 'USER 65534:65534' -c 'ENTRYPOINT ["/modelmock"]' - "$image"
-else
-	mkdir "$folder/image" && cp "$kit/modelmock" "$folder/image/" &&
-		printf 'FROM scratch\nCOPY modelmock /modelmock\nUSER 65534:65534\nENTRYPOINT ["/modelmock"]\n' \
-			>"$folder/image/Dockerfile" && docker build -q --platform "$platform" -t "$image" "$folder/image"
-fi >/dev/null || die "the engine can't make the image $image: see the output above"
+cp "$kit/modelmock" "$folder/image/" || die "cannot write $folder/image"
+printf 'FROM scratch\nCOPY modelmock /modelmock\nUSER 65534:65534\nENTRYPOINT ["/modelmock"]\n' |
+	docker build -q --platform "$platform" -t "$image" -f - "$folder/image" >/dev/null ||
+	die "the engine can't make the image $image: see the output above"
 # An earlier one that still has a name stays.
 [ "$(docker image inspect -f '{{len .RepoTags}}' "$before" 2>/dev/null)" != 0 ] || docker image rm "$before" >/dev/null
 pack exporter "$image"

@@ -29,6 +29,11 @@ fact() {
 	awk -v name="$1" 'NF { print name ": " $0; found = 1 } END { if (!found) print name ": none" }'
 }
 
+# running FOLDER: the images that run in the stack of that folder.
+running() {
+	compose_containers | awk -F '\t' -v folder="$root/$1" '$2 == "running" && $5 == folder { print $3 }'
+}
+
 # history SELECTOR LABEL: of each sample of the last 14 days, oldest first: time, value, the label's value.
 history() {
 	get --max-time 60 --get --data-urlencode "query=$1[14d]" "$prometheus/api/v1/query" 2>/dev/null | tr '[' '\n' |
@@ -93,8 +98,9 @@ hand_in() {
 	uname -nsm | fact host
 	id -un | fact user
 	docker version --format '{{.Server.Version}} {{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null | fact engine
-	docker ps --format '{{.Image}} {{.Label "com.docker.compose.project.working_dir"}}' 2>/dev/null |
-		sed -n 's|^\([^ ]*\) .*/\([^/]*stack\)$|\1 in \2|p' | fact image
+	for stack in my-stack stack; do
+		running "$stack" | sed "s/$/ in $stack/"
+	done | fact image
 	get "$exporter/metrics" 2>/dev/null |
 		sed -n 's/^modelmock_build_info{version="\([^"]*\)".*/modelmock \1/p' | fact model
 	for part in '' --own; do
@@ -161,10 +167,8 @@ report-$number.txt will hold:
   alerts and mails there were, your silences with creator and comment, and the times of your model's results.
 It can't prove that you did the work yourself: its sum shows an accident, and isn't a signature.
 END
-case $(docker ps --format '{{.Label "com.docker.compose.project.working_dir"}}|' 2>/dev/null) in
-*/my-stack\|*) ;;
-*/stack\|*) GRAFANA_PASSWORD=$( (read_password && echo "$password") 2>/dev/null) ;;
-esac
+[ -n "$(running my-stack)" ] || [ -z "$(running stack)" ] ||
+	GRAFANA_PASSWORD=$( (read_password && echo "$password") 2>/dev/null)
 if [ -z "${GRAFANA_PASSWORD-}" ] && [ -t 0 ]; then
 	printf "To go on, type the password of Grafana's user admin (nothing if there is none). Ctrl+C ends this: "
 	stty -echo

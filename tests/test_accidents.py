@@ -2,7 +2,6 @@
 and a fake sleep make the waits short. Most of these tests don't need an engine."""
 
 import gzip
-import json
 import os
 import pathlib
 import shutil
@@ -103,8 +102,6 @@ ACCIDENTS = [
     ("compose", "", "docker compose of version 2 or later is missing"),
     ("old", "", "engine is too old: its API is version 1.40"),
     ("words", "Error response from daemon: client version 1.52 is too new.", "client version 1.52 is too new"),
-    ("words", 'unable to resolve docker endpoint: context "school": context not found', "context not found"),
-    ("words", "error during connect: command [ssh -- lab docker] has exited with exit status 255", "exit status 255"),
     ("words", "Cannot connect to the Docker daemon at unix:///docker.sock. Is it running?", "engine is not running"),
     ("dies", "Cannot connect to the Docker daemon at unix:///docker.sock. Is it running?", "engine is not running"),
     ("", DESKTOP, "Docker Desktop 4.36 or later, turn on"),
@@ -143,7 +140,6 @@ def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene):
     pull = until(10, "the pull", lambda: int((scene.folder / "calls.pull").read_text()))
     lock = scene.lab / "stack/.env.lock"
     scene.refuses(f"another up.sh is starting the stack (process {up.pid})", "up", "", "up", "prometheus")
-    assert lock.exists()
     end(up)
     assert "interrupted" in (scene.folder / "said").read_text()
     until(5, "the end of the pull", lambda: not pathlib.Path(f"/proc/{pull}").exists())
@@ -154,21 +150,19 @@ def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene):
 
 
 def test_without_curl_docker_or_an_engine(scene):
-    few = scene.folder / "few"
+    few, more = scene.folder / "few", scene.folder / "more"
     few.mkdir()
     for tool in ("sh", "dirname", "sed", "id", "awk", "paste", "tail", "grep"):
         (few / tool).symlink_to(shutil.which(tool))
-
-    def says(words, **changed):
-        said = run(scene.lab / "scripts/up.sh", "mailpit", code=1, env=ENVIRONMENT | changed)
+    shutil.copytree(few, more, symlinks=True)
+    (more / "curl").symlink_to(scene.folder / "bin/curl")
+    no_engine = {"DOCKER_HOST": f"unix://{scene.folder}/none.sock"}
+    cases = {"curl is missing": {"PATH": str(few)}, "Docker is missing": {"PATH": str(more)}, "not running": no_engine}
+    needs_docker()
+    for words, env in cases.items():
+        said = run(scene.lab / "scripts/up.sh", "mailpit", code=1, env=ENVIRONMENT | env)
         assert words in said
         one_line(said)
-
-    says("curl is missing", PATH=str(few))
-    (few / "curl").symlink_to(scene.folder / "bin/curl")
-    says("Docker is missing", PATH=str(few))
-    needs_docker()
-    says("engine is not running", DOCKER_HOST=f"unix://{scene.folder}/none.sock")
 
 
 @pytest.mark.parametrize("name", ["a:b", "a%b"])
@@ -206,8 +200,6 @@ def test_a_small_kit_starts_the_services_that_it_holds(scene):
     assert scene.calls.read_text().count("up -d --pull never prometheus\n") == 1
     # Podman's API loads no packed file.
     assert (scene.folder / "calls.loaded").read_bytes() == b"an image"
-    assert "does not hold" not in scene.run("kit", "", "up", "prometheus", code=0)
-    scene.refuses("made without grafana: it holds exporter prometheus", "kit", "", "up", "grafana")
 
 
 WRONG = ["", '"user"', "'secret'", "pa$$word", "secret # lab", "secret\r", "one", "one1\nGRAFANA_PASSWORD=two2"]
@@ -220,25 +212,17 @@ def test_a_password_that_compose_reads_differently_is_refused(scene, text):
     # The stack can be stopped all the same.
     scene.run("", "", "down", code=0)
     scene.run("up", "", "store", "down", code=0)
-    assert scene.asked("down")
-    assert scene.env_file.read_bytes() == text.encode()
+    assert scene.asked("down") and scene.env_file.read_bytes() == text.encode()
 
 
-@pytest.mark.parametrize("password", ["secret", "0123456789abcdef", "a_b.c,d:e@f+g=h/i~j^k-l"])
-def test_a_password_is_the_same_to_compose(scene, password):
-    """Students call Compose, too, as in docker compose logs."""
+def test_a_password_with_any_character_that_is_accepted_is_the_same_to_compose(scene):
+    """The scripts use this one, and not an exported one."""
     needs_docker()
-    scene.env_file.write_text(f"# of the lab\n\nGRAFANA_PASSWORD={password}\n")
-
-    def of(configuration):
-        return json.loads(configuration)["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]
-
-    file = scene.lab / "stack/compose.yaml"
-    assert of(run("docker", "compose", "-f", file, "config", "--format", "json")) == password
-    # The scripts use the file's password, not an exported one.
-    call = '. "${0%/*}/common.sh"; read_password; compose config --format json'
+    scene.env_file.write_text("GRAFANA_PASSWORD=a_b.c,d:e@f+g=h/i~j^k-l\n")
+    script = '. "${0%/*}/common.sh"; read_password; compose config'
     env = ENVIRONMENT | {"GRAFANA_PASSWORD": "exported"}
-    assert of(run("sh", "-c", call, scene.lab / "scripts/up.sh", env=env)) == password
+    said = run("sh", "-c", script, scene.lab / "scripts/up.sh", env=env)
+    assert "GF_SECURITY_ADMIN_PASSWORD: a_b.c,d:e@f+g=h/i~j^k-l\n" in said
 
 
 def test_a_password_file_of_another_user_and_no_permission_for_the_engine(scene):
@@ -268,16 +252,12 @@ def test_a_full_disk_leaves_no_half_file(scene):
     assert not list(scene.env_file.parent.glob(".env*"))
 
 
-def test_every_shell_and_a_link_to_the_script(scene, record_property):
-    (scene.folder / "link.sh").symlink_to(scene.lab / "scripts/up.sh")
+def test_every_shell(scene, record_property):
     env = scene.env(other="modelmock", CDPATH=str(scene.folder))
-    tried = []
-    for shell in ("sh", "dash", "bash --posix", "busybox sh", "zsh --emulate sh"):
-        if shutil.which(shell.split()[0]):
-            tried.append(shell)
-            for script in ("lab/scripts/up.sh", "link.sh"):
-                assert "up.sh [SERVICE...]" in run(*shell.split(), script, "-h", cwd=scene.folder, env=env)
-                said = run(*shell.split(), script, "prometheus", cwd=scene.folder, env=env, code=1)
-                assert "/home/other/lab/stack" in said
-                one_line(said)
+    shells = ("sh", "dash", "bash --posix", "busybox sh", "zsh --emulate sh")
+    tried = [shell for shell in shells if shutil.which(shell.split()[0])]
+    for shell in tried:
+        said = run(*shell.split(), "lab/scripts/up.sh", "prometheus", cwd=scene.folder, env=env, code=1)
+        assert "/home/other/lab/stack" in said
+        one_line(said)
     record_property("measured", f"shells: {', '.join(tried)}")

@@ -113,4 +113,3 @@ def test_a_broken_rule_file_is_shown_whether_prometheus_runs_or_not(lab):
     said = lab.run("up", "prometheus", code=1)
     assert "does not run" in said and "rules/model.yml" in said
     edit(rules, r"^      - alert: \[\n", "")
-    lab.run("up", "prometheus")
