@@ -59,6 +59,8 @@ check_grafana() {
 
 # load_sources: sets $sources to the data sources that answer model_result, a line each: UID, interval and name.
 load_sources() {
+	# Directly after a start, no data source has a value yet.
+	wait_for 12 "Prometheus scrapes the model" has_scraped
 	sources=$(as_admin "$password" "$grafana/api/datasources" | json_values | awk -F '\t' '
 		{ split($1, part, "/"); value[$1] = $2 }
 		END { for (n = 0; n <= part[1]; n++) if (value[n "/type"] == "prometheus")
