@@ -140,7 +140,7 @@ check_reach() {
 			for (n = split(ports, port, " "); n > 0; n--) if ($2 ~ sprintf(":%04X$", port[n])) print port[n]
 		}' | sort -un | paste -s -d ' ' -)
 	[ -n "$wide" ] || { report ok "only your machine reaches it" "127.0.0.1" && return; }
-	report open "only your machine reaches it" "others do, too: $wide" "bind it to 127.0.0.1, as stack/compose.yaml does"
+	report open "only your machine reaches it" "others do, too: $wide" "limit it to 127.0.0.1 (sections 5.2 to 5.4)"
 }
 
 is_on_host_network() {
@@ -211,7 +211,11 @@ check_config() {
 		config_errors "$1"
 		file_problems "$1" "$(metric "$(url "$1")" "$3")"
 	} | paste -s -d ';' - | sed 's/;/; /g')
-	report_value "$2" "$([ -n "$problems" ] || echo "${file#"$root/"}")" "$problems" "correct that, then $restart"
+	todo="correct that, then $restart"
+	case $problems in
+	*"does not point to an existing file"*) todo="mount that file with volumes:, then $start" ;;
+	esac
+	report_value "$2" "$([ -n "$problems" ] || echo "${file#"$root/"}")" "$problems" "$todo"
 }
 
 # file_problems SERVICE TIME: prints what is wrong with $files, which the service read at that time.
