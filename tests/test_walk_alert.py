@@ -138,6 +138,7 @@ def test_drift(walk):
         walk.page.goto(PROMETHEUS)
         walk.press("Alerts")
         walk.matches("ModelResultDrift")
-        walk.explains("ModelResultHigh", "Query", "Graph", "15m", "FIRING", "0+0.5x240", "stack/prometheus", "my-stack")
+        walk.explains("ModelResultHigh", "Query", "Graph", "15m", "FIRING", "0+0.5x240", "my-stack")
+    walk.explains("stack/prometheus/rules/model.yml", "stack/prometheus/tests/model.yml")
         walk.explains("for: 1m", "--drift 600", "rate", "rules/model.yml", "tests/model.yml")
         walk.explains("and increase(model_result_distribution_count[10m]) > 100")
