@@ -139,6 +139,6 @@ def test_drift(walk):
         walk.press("Alerts")
         walk.matches("ModelResultDrift")
         walk.explains("ModelResultHigh", "Query", "Graph", "15m", "FIRING", "0+0.5x240", "my-stack")
-    walk.explains("stack/prometheus/rules/model.yml", "stack/prometheus/tests/model.yml")
-        walk.explains("for: 1m", "--drift 600", "rate", "rules/model.yml", "tests/model.yml")
+        walk.explains("for: 1m", "--drift 600", "rate")
+        walk.explains("stack/prometheus/rules/model.yml", "stack/prometheus/tests/model.yml")
         walk.explains("and increase(model_result_distribution_count[10m]) > 100")
