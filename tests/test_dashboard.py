@@ -1,4 +1,4 @@
-"""The judge of dashboards, and check.sh with Grafana: what is fed to the judge is stored by the real Grafana, too."""
+"""The judge of dashboards, and check.sh with Grafana: the real Grafana stores the same dashboards, too."""
 
 import collections
 import contextlib

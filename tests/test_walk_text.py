@@ -20,7 +20,7 @@ def blocks(language):
 
 
 CODE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", TEXT) + blocks("sh")
-# A metric's name with labels, a function, or a comparison: what is a query and no other code.
+# A query, unlike other code: a metric's name with labels, a function, or a comparison.
 QUERY = re.compile(r"(up|model_\w+(\{.*)?( [>/-] .*)?|\w+( by \(\w+\))? ?\(.*\))( >.*)?$")
 # A job, and a metric that the reader adds.
 OTHERS = {"model_mock", "rate(model_results_high_total[5m])", "model_results_high_total"}
