@@ -183,6 +183,8 @@ fn the_most_recently_answered_client_keeps_its_connection() {
     for _ in 0..6 {
         // These never ask, and come after the scraper's response, so the ones before it end.
         let newcomers = hold(&exporter, 40);
+        // After this scrape, the exporter has accepted all of them.
+        exporter.scrape();
         scraper.scrape();
         assert_eq!(scraper.reconnected, 0, "the scraper was disconnected");
         drop(newcomers);
@@ -196,6 +198,8 @@ fn an_empty_line_behind_a_request_does_not_hide_that_the_client_is_active() {
     let exporter = Exporter::start(&[]);
     let mut client = exporter.connect();
     let _older: Vec<Connection> = (0..20).map(|_| exporter.connect()).collect();
+    // Connections are accepted in order: after this scrape, the exporter has accepted the older ones.
+    exporter.scrape();
     for _ in 0..3 {
         client.send(&[REQUEST, b"\r\n"].concat()).unwrap();
         client.response(true).unwrap().page();

@@ -60,7 +60,8 @@ def test_a_service_that_crashes_starts_again(lab):
     started = lambda: docker("inspect", "-f", "{{.State.StartedAt}}", lab.container("mailpit"))
     before = started()
     # A Go program ends with an error at this signal. After docker kill, Docker wouldn't start it again.
-    docker("exec", lab.container("mailpit"), "kill", "-QUIT", "1")
+    # Without -d, docker asks how kill ended, which Podman may have forgotten together with the container.
+    docker("exec", "-d", lab.container("mailpit"), "kill", "-QUIT", "1")
     until(60, "a new start", lambda: started() != before and fetch(f"{lab.mailpit}/readyz") is not None)
 
 
