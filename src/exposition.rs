@@ -16,6 +16,7 @@ pub struct Exposition {
     /// How many responses were sent so far, by status code.
     responses: Mutex<BTreeMap<u16, u64>>,
     process: Option<Mutex<Process>>,
+    /// The Unix time of the start.
     started_at: Duration,
 }
 
@@ -37,10 +38,10 @@ impl Exposition {
 
     /// Renders the whole page.
     pub fn render(&self) -> String {
-        let mut page = Page(String::with_capacity(4096));
-        let (result, statistics) = (self.model.result(), self.model.snapshot());
+        let mut page = Page::default();
+        let statistics = self.model.snapshot();
         let (count, sum) = (statistics.count, statistics.sum);
-        page.metric("model_result", "gauge", "The latest result of the model, from 0 to 1.", result);
+        page.metric("model_result", "gauge", "The latest result of the model, from 0 to 1.", statistics.result);
         page.metric("model_refreshes_total", "counter", "Results that the model has drawn.", count);
         let drawn_at = statistics.drawn_at.as_secs_f64();
         page.metric("model_last_refresh_timestamp_seconds", "gauge", "Unix time of the latest result.", drawn_at);
@@ -61,7 +62,7 @@ impl Exposition {
         page.sample("model_result_recent_sum", &[], sum);
         page.sample("model_result_recent_count", &[], count);
         if let Some(process) = &self.process {
-            page.0.push_str(process.lock().unwrap().metrics());
+            page.0 += &process.lock().unwrap().metrics().unwrap_or_default();
         }
         let started_at = self.started_at.as_secs_f64();
         page.metric("process_start_time_seconds", "gauge", "Unix time of the start of the process.", started_at);

@@ -1,6 +1,6 @@
-//! The handler: which response each path and method gets.
+//! The handler: chooses the response to a request.
 
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 
 use tiny_http::{Header, Response};
 
@@ -9,17 +9,16 @@ use crate::page::CONTENT_TYPE;
 use crate::request::{Request, RequestError};
 
 /// Returns the response to a request, or to bytes that aren't one.
-pub fn respond(exposition: &Exposition, request: &Result<Request, RequestError>) -> Response<impl Read> {
+pub fn respond(exposition: &Exposition, request: &Result<Request, RequestError>) -> Response<Cursor<Vec<u8>>> {
     let request = match request {
         Ok(request) => request,
         Err(error) => return text(error.status, &error.message),
     };
-    let path = request.target.split('?').next();
-    match (path, request.method.as_str()) {
-        (Some("" | "/" | "/metrics"), "GET" | "HEAD") => {
+    match (request.path.as_str(), request.method.as_str()) {
+        ("/" | "/metrics", "GET" | "HEAD") => {
             Response::from_data(exposition.render()).with_header(header("Content-Type", CONTENT_TYPE))
         }
-        (Some("" | "/" | "/metrics"), _) => {
+        ("/" | "/metrics", _) => {
             text(405, "This path accepts only GET and HEAD.").with_header(header("Allow", "GET, HEAD"))
         }
         _ => text(404, "This path doesn't exist: the metrics are at /metrics."),
@@ -46,9 +45,8 @@ mod tests {
     #[test]
     fn other_paths_and_methods_get_an_error_with_a_reason() {
         let exposition = Exposition::new(Arc::default(), Duration::ZERO);
-        let ask = |method: &str, target: &str| {
-            let (method, target) = (method.to_owned(), target.to_owned());
-            let request = Ok(Request { method, target, close: false });
+        let ask = |method: &str, path: &str| {
+            let request = Ok(Request { method: method.to_owned(), path: path.to_owned(), close: false });
             let response = respond(&exposition, &request);
             let (status, mut bytes) = (response.status_code().0, Vec::new());
             response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], false, None).unwrap();
@@ -64,7 +62,7 @@ mod tests {
             }
         }
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW", "get"] {
-            for path in ["/", "/metrics", ""] {
+            for path in ["/", "/metrics"] {
                 assert_eq!(ask(method, path), (405, true, false), "{method} {path}");
             }
         }

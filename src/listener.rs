@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::sync::{Arc, Mutex, Once, Weak};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
@@ -28,74 +28,75 @@ const RESOURCE_ERRNOS: [i32; 9] = [11, 12, 23, 24, 35, 55, 105, 10_024, 10_055];
 const MIN_IDLE: Duration = Duration::from_secs(1);
 
 /// Serves clients until the process ends.
-pub fn serve(listener: &TcpListener, exposition: &Exposition, errors: &Log) -> ! {
-    let warned = Once::new();
+pub fn serve(listener: &TcpListener, exposition: &Arc<Exposition>, errors: &Log) -> ! {
+    let (shortage, failure) = (Once::new(), Once::new());
     let warn = |error: &io::Error| {
         let hint = "closing the least recently active one instead; raise ulimit -n (files) or ulimit -u (threads)";
-        warned.call_once(|| errors.line(format_args!("cannot open another connection: {error}: {hint}")));
+        shortage.call_once(|| errors.line(format_args!("cannot open another connection: {error}: {hint}")));
     };
-    thread::scope(|scope| {
-        let mut connections = Vec::new();
-        let mut failures = 0;
-        loop {
-            let stream = match listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    failures += 1;
-                    let is_shortage = error.raw_os_error().is_some_and(|code| RESOURCE_ERRNOS.contains(&code));
-                    if is_shortage {
-                        warn(&error);
-                    } else if failures == 100 {
-                        // The error has lasted for a second.
-                        errors.line(format_args!("cannot accept connections: {error}: start the program again"));
-                    }
-                    if !(is_shortage && evict_oldest(&mut connections, MIN_IDLE)) {
-                        thread::sleep(ACCEPT_RETRY);
-                    }
-                    continue;
+    let mut connections = Vec::new();
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                let is_shortage = error.raw_os_error().is_some_and(|code| RESOURCE_ERRNOS.contains(&code));
+                if is_shortage {
+                    warn(&error);
+                } else {
+                    let hint = "trying again; if it no longer answers, start the program again";
+                    failure.call_once(|| errors.line(format_args!("cannot accept a connection: {error}: {hint}")));
                 }
-            };
-            failures = 0;
-            let connection = Arc::new(Connection { stream, last_active: Mutex::new(Instant::now()) });
-            connections.retain(|entry| !entry.thread.is_finished());
-            if connections.len() >= MAX_CONNECTIONS {
-                evict_oldest(&mut connections, Duration::ZERO);
+                if !(is_shortage && evict_oldest(&mut connections, MIN_IDLE)) {
+                    thread::sleep(ACCEPT_RETRY);
+                }
+                continue;
             }
-            loop {
-                let (served, connection) = (Arc::clone(&connection), Arc::downgrade(&connection));
-                let thread = thread::Builder::new().stack_size(STACK_SIZE);
-                // An error of a connection ends only this connection.
-                match thread.spawn_scoped(scope, move || drop(served.serve(exposition))) {
-                    Ok(thread) => break connections.push(Entry { connection, thread }),
-                    Err(error) => warn(&error),
-                }
-                if !evict_oldest(&mut connections, Duration::ZERO) {
-                    break;
-                }
-                // The system may count the ended thread for a moment longer.
-                thread::sleep(ACCEPT_RETRY);
-            }
+        };
+        let connection = Arc::new(Connection { stream, last_active: Mutex::new(Instant::now()) });
+        connections.retain(|entry| !entry.thread.is_finished());
+        if connections.len() >= MAX_CONNECTIONS {
+            evict_oldest(&mut connections, Duration::ZERO);
         }
-    })
+        loop {
+            match spawn(&connection, exposition) {
+                Ok(entry) => break connections.push(entry),
+                Err(error) => warn(&error),
+            }
+            if !evict_oldest(&mut connections, Duration::ZERO) {
+                break;
+            }
+            // The system may count the ended thread for a moment longer.
+            thread::sleep(ACCEPT_RETRY);
+        }
+    }
 }
 
 /// An open connection, which its thread owns, and that thread.
 #[derive(Debug)]
-struct Entry<'scope> {
+struct Entry {
     connection: Weak<Connection>,
-    thread: ScopedJoinHandle<'scope, ()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread of a connection.
+fn spawn(connection: &Arc<Connection>, exposition: &Arc<Exposition>) -> io::Result<Entry> {
+    let (served, exposition) = (Arc::clone(connection), Arc::clone(exposition));
+    // An error of a connection ends only this connection.
+    let serve = move || drop(served.serve(&exposition));
+    let thread = thread::Builder::new().stack_size(STACK_SIZE).spawn(serve)?;
+    Ok(Entry { connection: Arc::downgrade(connection), thread })
 }
 
 /// Ends the least recently active connection. Returns false without connections, or if the only one isn't idle yet.
 fn evict_oldest(connections: &mut Vec<Entry>, min_idle: Duration) -> bool {
     // Without a time, the connection has ended already. None is less than any time.
     let last_active = |entry: &Entry| Some(*entry.connection.upgrade()?.last_active.lock().unwrap());
-    let oldest = (0..connections.len()).map(|index| (last_active(&connections[index]), index)).min();
-    let Some((time, oldest)) = oldest else { return false };
+    let oldest = connections.iter().map(last_active).enumerate().min_by_key(|(_, time)| *time);
+    let Some((index, time)) = oldest else { return false };
     if connections.len() == 1 && time.is_some_and(|time| time.elapsed() < min_idle) {
         return false;
     }
-    let entry = connections.swap_remove(oldest);
+    let entry = connections.swap_remove(index);
     if let Some(connection) = entry.connection.upgrade() {
         let _ = connection.stream.shutdown(Shutdown::Both);
     }
@@ -112,43 +113,35 @@ mod tests {
 
     use super::*;
 
-    /// A connection whose last activity was so many seconds ago, and the client's end of it.
-    fn entry<'scope>(scope: &'scope thread::Scope<'scope, '_>, seconds: u64) -> (Arc<Connection>, Entry<'scope>) {
+    /// A connection whose last activity was so many seconds ago, and its entry.
+    fn entry(seconds: u64) -> (Arc<Connection>, Entry) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let last_active = Mutex::new(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap());
         let connection = Arc::new(Connection { stream, last_active });
-        let entry = Entry { connection: Arc::downgrade(&connection), thread: scope.spawn(|| ()) };
+        let entry = Entry { connection: Arc::downgrade(&connection), thread: thread::spawn(|| ()) };
         (connection, entry)
     }
 
     #[test]
     fn the_least_recently_active_connection_ends_first() {
-        thread::scope(|scope| {
-            let (owners, mut connections): (Vec<_>, Vec<_>) =
-                [2, 9, 5].map(|ago| entry(scope, ago)).into_iter().unzip();
-            let index_of =
-                |entry: &Entry| owners.iter().position(|owner| entry.connection.ptr_eq(&Arc::downgrade(owner)));
-            for open in [vec![0, 2], vec![0], vec![]] {
-                assert!(evict_oldest(&mut connections, Duration::ZERO));
-                let mut left: Vec<usize> = connections.iter().filter_map(index_of).collect();
-                left.sort();
-                assert_eq!(left, open);
-            }
-            assert!(!evict_oldest(&mut connections, Duration::ZERO));
-        });
+        let (owners, mut connections): (Vec<_>, Vec<_>) = [2, 9, 5].map(entry).into_iter().unzip();
+        for open in [vec![0, 2], vec![0], vec![]] {
+            assert!(evict_oldest(&mut connections, Duration::ZERO));
+            let is_open = |index: &usize| {
+                connections.iter().any(|entry| entry.connection.ptr_eq(&Arc::downgrade(&owners[*index])))
+            };
+            assert_eq!((0..3).filter(is_open).collect::<Vec<_>>(), open);
+        }
+        assert!(!evict_oldest(&mut connections, Duration::ZERO));
     }
 
     #[test]
     fn the_only_connection_may_stay_until_it_is_idle() {
-        thread::scope(|scope| {
-            let (_active, entry_active) = entry(scope, 0);
-            let (_idle, entry_idle) = entry(scope, 2);
-            let mut connections = vec![entry_active, entry_idle];
-            assert!(evict_oldest(&mut connections, MIN_IDLE), "the idle one of two");
-            assert!(!evict_oldest(&mut connections, MIN_IDLE), "the only one, which is active");
-            assert!(evict_oldest(&mut connections, Duration::ZERO), "a newcomer waits");
-        });
+        let (_owners, mut connections): (Vec<_>, Vec<_>) = [0, 2].map(entry).into_iter().unzip();
+        assert!(evict_oldest(&mut connections, MIN_IDLE), "the idle one of two");
+        assert!(!evict_oldest(&mut connections, MIN_IDLE), "the only one, which is active");
+        assert!(evict_oldest(&mut connections, Duration::ZERO), "a newcomer waits");
     }
 
     #[cfg(unix)]
@@ -156,13 +149,13 @@ mod tests {
     fn an_error_that_lasts_is_printed_once() {
         use std::os::fd::OwnedFd;
         // A connected socket can't accept connections.
-        let peer = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(peer.local_addr().unwrap()).unwrap();
+        let (_owner, entry) = entry(0);
+        let stream = entry.connection.upgrade().unwrap().stream.try_clone().unwrap();
         let listener = TcpListener::from(OwnedFd::from(stream));
         let (errors, lines) = crate::log::queue();
-        thread::spawn(move || serve(&listener, &Exposition::new(Arc::default(), Duration::ZERO), &errors));
+        thread::spawn(move || serve(&listener, &Arc::new(Exposition::new(Arc::default(), Duration::ZERO)), &errors));
         let line = lines.recv_timeout(Duration::from_secs(20)).expect("an error");
-        assert!(line.starts_with("cannot accept connections: ") && line.contains("start the program again"), "{line}");
+        assert!(line.starts_with("cannot accept a connection: ") && line.contains("start the program again"), "{line}");
         lines.recv_timeout(Duration::from_millis(1500)).expect_err("one line is enough");
     }
 

@@ -4,7 +4,8 @@
 //! | file | concern |
 //! | --- | --- |
 //! | `cli.rs` | parses the flags and words the usage errors |
-//! | `model.rs` | draws a result at each deadline; keeps the latest one and the statistics of all |
+//! | `model.rs` | draws a result at each deadline, and stores it with the statistics of all results |
+//! | `clock.rs` | tells the Unix time, and writes it as text |
 //! | `log.rs` | prints lines without making any other thread wait for the terminal |
 //! | `process.rs` | reads the process metrics from Linux' procfs |
 //! | `exposition.rs` | renders the page that Prometheus scrapes |
@@ -15,6 +16,7 @@
 //! | `handler.rs` | chooses the response to a request |
 
 mod cli;
+mod clock;
 mod connection;
 mod exposition;
 mod handler;
@@ -29,6 +31,7 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::{env, iter};
 
 use cli::Command;
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
 
 /// Runs until a signal ends the process; returns only if the start fails.
 fn run(options: &cli::Options) -> Result<Infallible, String> {
-    let started_at = log::unix_time();
+    let started_at = clock::unix_time();
     exit_on_signal().map_err(|error| format!("cannot handle Ctrl+C: {error}"))?;
     let (listener, address) = TcpListener::bind(options.listen)
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
@@ -68,7 +71,7 @@ fn run(options: &cli::Options) -> Result<Infallible, String> {
     // This line says that the start succeeded, so the last step that can fail prints it.
     let started = format!("{} serves http://{address}/metrics; Ctrl+C stops it", cli::VERSION);
     log::start(iter::once(started).chain(result_lines), log::print).map_err(thread_error)?;
-    listener::serve(&listener, &Exposition::new(model, started_at), &errors)
+    listener::serve(&listener, &Arc::new(Exposition::new(model, started_at)), &errors)
 }
 
 /// Lets Ctrl+C, SIGTERM and SIGHUP end the process with exit code 0.

@@ -1,14 +1,13 @@
-//! The model: a thread of its own draws a result at each deadline. It stores the result in an atomic, and the
-//! statistics of all results behind a lock.
+//! The model: a thread of its own draws a result at each deadline, and stores it with the statistics of all results.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log::{self, Log};
+use crate::clock;
+use crate::log::Log;
 
 /// The upper bounds of the histogram's buckets, without `+Inf`.
 pub const BOUNDS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -33,23 +32,23 @@ pub struct Options {
     pub drift: Option<Duration>,
 }
 
+/// The results so far. A thread holds the lock only to copy or to change the statistics, so another waits briefly.
 #[derive(Debug, Default)]
-pub struct Model {
-    /// The bits of the latest result. An exporter with a single value needs nothing else.
-    result: AtomicU64,
-    statistics: Mutex<Statistics>,
-}
+pub struct Model(Mutex<Statistics>);
 
-/// The statistics of all results so far.
+/// The latest result, and the statistics of all results so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
-    pub count: u64,
+    /// The latest result, from 0 to 1.
+    pub result: f64,
     /// The Unix time of the latest result.
     pub drawn_at: Duration,
+    /// How many results were drawn.
+    pub count: u64,
     pub sum: f64,
     /// For each of [`BOUNDS`], how many results are less than or equal to it.
     pub buckets: [u64; BOUNDS.len()],
-    /// The value at each of [`QUANTILES`] in the latest results.
+    /// The value at each of [`QUANTILES`] in the latest [`WINDOW`] results.
     pub quantiles: [f64; QUANTILES.len()],
 }
 
@@ -60,12 +59,12 @@ pub fn start(options: &Options, log: Option<Log>) -> io::Result<Arc<Model>> {
     let model = Arc::new(Model::default());
     let shared = Arc::clone(&model);
     let refresh = move || {
-        let (result, drawn_at) = (draw(), log::unix_time());
+        let (result, drawn_at) = (draw(), clock::unix_time());
         window.truncate(WINDOW - 1);
         window.push_front(result);
         shared.record(result, drawn_at, quantiles(&window));
         if let Some(log) = &log {
-            log.line(format_args!("{} model_result {result}", log::rfc3339(drawn_at)));
+            log.line(format_args!("{} model_result {result}", clock::rfc3339(drawn_at)));
         }
     };
     run_every(options.interval, refresh)?;
@@ -114,26 +113,21 @@ fn quantiles(results: &VecDeque<f64>) -> [f64; QUANTILES.len()] {
 }
 
 impl Model {
-    /// The latest result, without waiting for a lock.
-    pub fn result(&self) -> f64 {
-        f64::from_bits(self.result.load(Ordering::Acquire))
-    }
-
-    /// The statistics, which agree with each other. Read after [`Model::result`], they include it.
+    /// A copy of the statistics, whose values agree with each other.
     pub fn snapshot(&self) -> Statistics {
-        *self.statistics.lock().unwrap()
+        *self.0.lock().unwrap()
     }
 
     fn record(&self, result: f64, drawn_at: Duration, quantiles: [f64; QUANTILES.len()]) {
-        let mut statistics = self.statistics.lock().unwrap();
-        statistics.count += 1;
+        let mut statistics = self.0.lock().unwrap();
+        statistics.result = result;
         statistics.drawn_at = drawn_at;
+        statistics.count += 1;
         statistics.sum += result;
         for (bucket, bound) in statistics.buckets.iter_mut().zip(BOUNDS) {
             *bucket += u64::from(result <= bound);
         }
         statistics.quantiles = quantiles;
-        self.result.store(result.to_bits(), Ordering::Release);
     }
 }
 
@@ -205,9 +199,8 @@ mod tests {
         for (number, result) in [0.0, 0.1, 0.100_001, 0.5, 1.0].into_iter().enumerate() {
             model.record(result, Duration::from_secs(number as u64), [result; 3]);
         }
-        assert_eq!(model.result(), 1.0);
         let statistics = model.snapshot();
-        assert_eq!(statistics.count, 5);
+        assert_eq!((statistics.result, statistics.count), (1.0, 5));
         assert!((statistics.sum - 1.700_001).abs() < 1e-9);
         assert_eq!(statistics.buckets, [2, 3, 3, 3, 4, 4, 4, 4, 4, 5]);
         assert_eq!(statistics.drawn_at, Duration::from_secs(4));

@@ -17,10 +17,10 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    /// Adds the two lines that begin a family.
-    #[rustfmt::skip]
+    /// Adds the two lines that begin a family. `help` is one line without backslashes.
     pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.0.extend(["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"]);
+        // Writing to a String can't fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     /// Adds a sample. Label values may contain any text.
@@ -38,7 +38,6 @@ impl Page {
             self.0.push('"');
         }
         let end = if labels.is_empty() { "" } else { "}" };
-        // Writing to a String can't fail.
         let _ = writeln!(self.0, "{end} {value}");
     }
 }

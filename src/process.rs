@@ -3,53 +3,39 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
-use std::time::{Duration, Instant};
 
 use crate::page::Page;
-
-/// How long the metrics stay valid: reading them takes longer than rendering the rest of the page.
-const CACHE_TTL: Duration = Duration::from_millis(100);
 
 /// Reads the metrics. Its files stay open, because metrics are needed most when the process can't open more files.
 #[derive(Debug)]
 pub struct Process {
     stat: File,
     status: File,
+    /// The soft limits at the start.
     limits: String,
-    read_at: Instant,
-    metrics: String,
 }
 
 impl Process {
-    /// Returns `None` on systems other than Linux.
+    /// Opens the files; `None` on systems other than Linux, or without procfs.
     pub fn open() -> Option<Self> {
         // Wine shows procfs to Windows programs, too, but it describes another process.
-        cfg!(target_os = "linux").then_some(())?;
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
         Some(Process {
             stat: File::open("/proc/self/stat").ok()?,
             status: File::open("/proc/self/status").ok()?,
             limits: fs::read_to_string("/proc/self/limits").ok()?,
-            read_at: Instant::now(),
-            metrics: String::new(),
         })
     }
 
-    /// The metrics as a part of the page, at most [`CACHE_TTL`] old; empty if procfs lacks a field.
-    pub fn metrics(&mut self) -> &str {
-        if self.metrics.is_empty() || self.read_at.elapsed() > CACHE_TTL {
-            self.read_at = Instant::now();
-            self.metrics = self.read().unwrap_or_default();
-        }
-        &self.metrics
-    }
-
-    /// Reads the metrics. The limits are the soft limits at the start; 2^64 means unlimited.
-    #[rustfmt::skip]
-    fn read(&self) -> Option<String> {
-        let (stat, status) = (reread(&self.stat)?, reread(&self.status)?);
+    /// The metrics as a part of the page, or `None` if procfs lacks a field.
+    pub fn metrics(&mut self) -> Option<String> {
+        let (stat, status) = (reread(&mut self.stat)?, reread(&mut self.status)?);
         // The second field is the program's name in parentheses. It may contain spaces and parentheses.
         let (_, after_name) = stat.rsplit_once(") ")?;
-        let ticks = |index: usize| after_name.split(' ').nth(index - 3)?.parse::<f64>().ok();
+        // Fields have the numbers of proc(5).
+        let ticks = |number: usize| after_name.split(' ').nth(number - 3)?.parse::<f64>().ok();
         let max_fds = field(&self.limits, "Max open files")?;
         let open_fds = match fs::read_dir("/proc/self/fd") {
             // One of the entries is the directory that is being read.
@@ -75,7 +61,7 @@ impl Process {
 }
 
 /// Reads a file of procfs again from its start.
-fn reread(mut file: &File) -> Option<String> {
+fn reread(file: &mut File) -> Option<String> {
     // The kernel renders the file for each read, so one read into a large buffer saves time.
     let mut text = vec![0; 1 << 16];
     file.rewind().ok()?;
@@ -83,7 +69,7 @@ fn reread(mut file: &File) -> Option<String> {
     Some(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
-/// The number after `name` at the start of a line.
+/// The number after `name` at the start of a line; 2^64 if it is unlimited.
 fn field(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     match rest.split_whitespace().next()? {
@@ -119,10 +105,9 @@ mod tests {
             stat: file("stat", "7 (a) b) c) R 4 5 6 7 8 9 10 11 12 13 1400 1501 16 17\n"),
             status: file("status", "Name:\ta\nVmSize:\t  3000 kB\nVmRSS:\t  2000 kB\nThreads:\t5\n"),
             limits: "Max open files  64  64  files\nMax address space  unlimited  unlimited  bytes\n".to_owned(),
-            read_at: Instant::now(),
-            metrics: String::new(),
         };
-        let lines = process.metrics().lines().filter(|line| !line.starts_with('#') && !line.contains("open_fds"));
+        let metrics = process.metrics().unwrap();
+        let lines = metrics.lines().filter(|line| !line.starts_with('#') && !line.contains("open_fds"));
         let samples = [
             "process_cpu_seconds_total 29.01",
             "process_resident_memory_bytes 2048000",

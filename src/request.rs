@@ -15,8 +15,8 @@ const BAD_REQUEST_LINE: &str = "The first line isn't 'METHOD TARGET HTTP/1.1'.";
 #[derive(Debug)]
 pub struct Request {
     pub method: String,
-    /// The path and the query, such as `/metrics?name=x`.
-    pub target: String,
+    /// The path without the query, such as `/metrics`, or another form of target, such as `*`.
+    pub path: String,
     /// Whether the connection ends after the response: if the client asks for it, or announces a body, which the
     /// server doesn't read.
     pub close: bool,
@@ -85,14 +85,15 @@ fn parse_head(head: &str) -> Result<Request, RequestError> {
             || is(name, "Content-Length") && value.trim() != "0"
             || is(name, "Transfer-Encoding");
     }
+    let target = target.split('?').next().unwrap_or_default();
     // In an absolute target, the server's name is dropped (3.2.2).
-    let target = match target.split_once("://") {
+    let path = match target.split_once("://") {
         Some((scheme, rest)) if ["http", "https"].contains(&&*scheme.to_ascii_lowercase()) => {
-            rest.find(['/', '?']).map_or("/", |path| &rest[path..])
+            rest.find('/').map_or("/", |path| &rest[path..])
         }
         _ => target,
     };
-    Ok(Request { method: method.to_owned(), target: target.to_owned(), close })
+    Ok(Request { method: method.to_owned(), path: path.to_owned(), close })
 }
 
 /// Whether a word is a token, such as a method or a header's name (RFC 9110, 5.6.2).
@@ -162,21 +163,21 @@ mod tests {
     }
 
     #[test]
-    fn the_target_is_the_path_and_the_query() {
+    fn the_path_is_the_target_without_a_server_and_a_query() {
         for (target, path) in [
             ("/metrics", "/metrics"),
             ("/%6detrics", "/%6detrics"),
             ("http://localhost/metrics", "/metrics"),
-            ("HTTP://localhost:5000/metrics?name[]=x", "/metrics?name[]=x"),
+            ("HTTP://localhost:5000/metrics?name[]=x", "/metrics"),
             ("https://localhost", "/"),
-            ("http://localhost?x", "?x"),
-            ("/metrics?x=ftp://y", "/metrics?x=ftp://y"),
+            ("http://localhost?x", "/"),
+            ("/metrics?x=http://y/z", "/metrics"),
             ("ftp://a/metrics", "ftp://a/metrics"),
             ("*", "*"),
             ("localhost:5000", "localhost:5000"),
         ] {
             let request = read_text(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
-            assert_eq!((request.method.as_str(), request.target.as_str()), ("GET", path));
+            assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", path));
         }
     }
 
@@ -208,8 +209,8 @@ mod tests {
     fn lines_may_end_in_lf_and_the_next_request_stays_in_the_reader() {
         let mut reader = Cursor::new("\r\nGET /1 HTTP/1.1\nHost: a\n\nGET /2 HTTP/1.1\r\n\r\nrest");
         let mut head = Vec::new();
-        for target in ["/1", "/2"] {
-            assert_eq!(read(&mut reader, &mut head).unwrap().target, target);
+        for path in ["/1", "/2"] {
+            assert_eq!(read(&mut reader, &mut head).unwrap().path, path);
             assert!(head.starts_with(b"GET "));
         }
         assert_eq!(reader.fill_buf().unwrap(), b"rest");
