@@ -198,7 +198,7 @@ mod tests {
             (&["--interval", "NaN"], "'NaN'"),
             (&["--interval", "inf"], "'inf'"),
             (&["--interval", "five"], "'five'"),
-            (&["--interval", ""], "''"),
+            (&["--interval=", "5"], "''"),
             (&["--interval"], "--interval lacks a value: it takes a number"),
             (&["--value", "1.0001"], "takes a number from 0 to 1, not '1.0001'"),
             (&["--value", "-0.1"], "'-0.1'"),
@@ -261,7 +261,7 @@ mod tests {
         for (kind, port, hint) in [
             (ErrorKind::AddrInUse, 5000, "AirPlay"),
             (ErrorKind::AddrInUse, 5001, "choose another port with --listen"),
-            (ErrorKind::PermissionDenied, 80, "choose a port from 1024"),
+            (ErrorKind::PermissionDenied, 1, "choose a port from 1024"),
             (ErrorKind::PermissionDenied, 1024, "the system reserves this port"),
             (ErrorKind::AddrNotAvailable, 5000, "choose an address of this machine"),
         ] {

@@ -151,7 +151,11 @@ mod tests {
     fn the_seed_determines_the_series() {
         let drawn = results(OPTIONS, 200);
         assert_eq!(drawn, results(OPTIONS, 200));
-        assert_ne!(drawn, results(Options { seed: Some(8), ..OPTIONS }, 200));
+        assert_ne!(drawn, results(Options { seed: Some(7 + (1 << 32)), ..OPTIONS }, 200));
+        // These seeds give the lowest and the highest result first.
+        for (seed, first) in [(2_346_841, 0.0), (1_534_091, 1.0)] {
+            assert_eq!(results(Options { seed: Some(seed), ..OPTIONS }, 1), [first]);
+        }
         let random = Options { seed: None, ..OPTIONS };
         assert_ne!(results(random, 200), results(random, 200));
     }

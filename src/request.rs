@@ -198,7 +198,7 @@ mod tests {
             ("1.1", "Content-Length: -1\r\n", true),
             ("1.1", "Content-Length:\r\n", true),
             ("1.1", "Transfer-Encoding: gzip, chunked\r\n", true),
-            ("1.1", "hOST:a\r\nX: \u{fc}\u{e9}\t!\r\n", false),
+            ("1.1", "hOST:a\r\nX: \u{fc}\u{e9}\t!\r\n!#$%&'*+-.^_`|~09azAZ:\r\n", false),
         ] {
             let request = read_text(&format!("POST / HTTP/{version}\r\n{header}\r\n")).unwrap();
             assert_eq!(request.close, close, "HTTP/{version} {header:?}");
@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn lines_may_end_in_lf_and_the_next_request_stays_in_the_reader() {
-        let mut reader = Cursor::new("\r\nGET /1 HTTP/1.1\nHost: a\n\nGET /2 HTTP/1.1\r\n\r\nrest");
+        // 0xfc isn't UTF-8. Old clients send it in headers.
+        let mut reader = Cursor::new(b"\r\nGET /1 HTTP/1.1\nHost: a\n\nGET /2 HTTP/1.1\r\nX: \xfc\r\n\r\nrest");
         let mut head = Vec::new();
         for path in ["/1", "/2"] {
             assert_eq!(read(&mut reader, &mut head).unwrap().path, path);

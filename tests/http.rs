@@ -18,30 +18,47 @@ fn ask(exporter: &Exporter, bytes: &[u8]) -> (Response, Connection) {
     (response.unwrap_or_else(|error| panic!("{text:?}: {error}")), connection)
 }
 
-/// Fails unless the connection ends without a further response.
-fn assert_closed(mut connection: Connection, what: &str) {
+/// Fails unless the connection ends without a further response. Returns how long that takes.
+fn assert_closed(mut connection: Connection, what: &str) -> Duration {
+    let start = Instant::now();
     let error = connection.response(true).expect_err(what);
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{what}: {error}");
+    start.elapsed()
 }
 
 #[test]
 fn a_mistake_gets_a_line_of_text_and_ends_the_connection() {
     let exporter = Exporter::start(&["--interval", "86400"]);
     let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000));
+    let mut times = Vec::new();
     for (bytes, status) in [
         ("GET /metrics\r\n\r\n", 400),
         ("GET /metrics HTTP/1.1\r\nno colon\r\n\r\n", 400),
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}", 400),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ("GET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        ("PUT / HTTP/1.0\r\n\r\n", 405),
+        ("GET / HTTP/1.1\r\nHost: half a requ", 408),
         (&long, 431),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ] {
         let (response, connection) = ask(&exporter, bytes.as_bytes());
         assert_eq!(response.status, status, "{bytes:?}: {response:?}");
         assert!(response.body.ends_with(".\n") && response.body.lines().count() == 1, "{response:?}");
         assert!(response.headers["content-type"].starts_with("text/plain"));
         assert_eq!(response.headers["connection"], "close", "{bytes:?}");
-        assert_closed(connection, bytes);
+        times.push(assert_closed(connection, bytes));
     }
+    // The client sees the end at once, not after the time in which the exporter reads on.
+    assert!(times.iter().min() < Some(&Duration::from_millis(500)), "{times:?}");
+    let counts = |codes: &[u16]| -> Vec<f64> {
+        let page = exporter.scrape();
+        codes.iter().map(|code| page.value(&format!("modelmock_http_requests_total{{code=\"{code}\"}}"))).collect()
+    };
+    assert_eq!(counts(&[200, 400, 404, 405, 408, 431, 505]), [0.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    // A client that doesn't read all its responses resets the connection. The error can't be sent, and isn't counted.
+    ask(&exporter, &[&REQUEST.repeat(5), &b"GET /"[..]].concat());
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(counts(&[400, 408]), [3.0, 1.0]);
     assert_eq!(exporter.errors(), "");
 }
 

@@ -44,15 +44,13 @@ fn the_page_shows_the_results_that_were_printed() {
 fn the_seed_and_the_drift_determine_the_results() {
     let start = |arguments: &[&str]| Exporter::start(&[&["--interval", "0.01"], arguments].concat());
     let drifting = ["--seed", "7", "--drift", "1"];
-    let [mut plain, mut drifted, mut again] = [&drifting[..2], &drifting, &drifting].map(start);
-    let [plain, drifted, again] = [&mut plain, &mut drifted, &mut again].map(|exporter| results(exporter, 300));
+    let exporters = [&drifting[..2], &drifting, &drifting].map(start);
+    let [plain, drifted, again] = exporters.map(|mut exporter| results(&mut exporter, 300));
     assert_eq!(drifted, again);
-    assert_eq!(drifted[0], plain[0]);
-    assert_ne!(drifted[1..], plain[1..]);
-    // Of 200 results, the lowest is near the lower end, which is 0.5 after 1 s.
-    let lowest = |results: &[f64]| results[100..].iter().copied().reduce(f64::min).unwrap();
-    assert!(lowest(&plain) < 0.1, "{}", lowest(&plain));
-    assert!((0.5..0.6).contains(&lowest(&drifted)), "{}", lowest(&drifted));
+    // The lower end is 0.5 after 1 s.
+    for (plain, drifted) in plain.iter().zip(&drifted).skip(100) {
+        assert!((0.5 + plain / 2.0 - drifted).abs() < 1e-6, "{plain} becomes {drifted}");
+    }
 }
 
 #[test]
@@ -61,20 +59,9 @@ fn a_fixed_value_is_each_result() {
         let exporter = Exporter::start(&["--interval", "0.01", "--value", given]);
         wait_until(TIMEOUT, "three results", || (exporter.scrape().value("model_refreshes_total") > 3.0).then_some(()));
         let body = exporter.connect().get("/metrics").body;
-        for line in
-            [format!("\nmodel_result {value}\n"), format!("\nmodel_result_recent{{quantile=\"0.5\"}} {value}\n")]
-        {
-            assert!(body.contains(&line), "{line} isn't in {body}");
+        for name in ["model_result", "model_result_recent{quantile=\"0.5\"}"] {
+            assert!(body.contains(&format!("\n{name} {value}\n")), "{name} isn't {value} in {body}");
         }
-    }
-}
-
-#[test]
-fn the_first_result_comes_before_the_first_scrape() {
-    for _ in 0..10 {
-        let page = Exporter::start(&["--interval", "86400"]).scrape();
-        assert_eq!(page.value("model_refreshes_total"), 1.0);
-        assert!(page.value("model_last_refresh_timestamp_seconds") > 1.7e9);
     }
 }
 
@@ -98,14 +85,16 @@ fn delays_of_single_results_do_not_add_up() {
 }
 
 #[test]
-fn no_burst_follows_a_pause() {
+fn a_pause_of_the_process_ends_no_connection_and_no_burst_follows() {
     let exporter = Exporter::start(&["--interval", "0.1"]);
+    let mut client = exporter.connect();
+    client.get("/metrics").page();
     exporter.signal("STOP");
     thread::sleep(Duration::from_secs(2));
     exporter.signal("CONT");
     let start = Instant::now();
     thread::sleep(Duration::from_millis(500));
-    let count = exporter.scrape().value("model_refreshes_total");
+    let count = client.get("/metrics").page().value("model_refreshes_total");
     let most = 3.0 + start.elapsed().as_secs_f64() / 0.1;
     assert!(count <= most, "{count} results, more than {most}");
 }
