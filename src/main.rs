@@ -63,7 +63,8 @@ fn run(options: &cli::Options) -> Result<Infallible, String> {
     let (listener, address) = TcpListener::bind(options.listen)
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
         .map_err(|error| cli::listen_error(options.listen, &error))?;
-    let thread_error = |error| format!("cannot start a thread: {error}: raise ulimit -u or the container's pids limit");
+    let thread_error =
+        |error| format!("cannot start a thread: {error}: raise ulimit -u, ulimit -v or the container's pids limit");
     let (results, result_lines) = log::queue();
     let (errors, error_lines) = log::queue();
     let model = model::start(&options.model, (!options.quiet).then_some(results)).map_err(thread_error)?;
