@@ -23,15 +23,13 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 /// The errors that say that the system lacks a file, a thread or kernel memory. On Linux and macOS: EAGAIN, ENOMEM,
 /// ENFILE, EMFILE and ENOBUFS; on Windows: WSAEMFILE and WSAENOBUFS. Other errors of accept(2) come from the network.
 const RESOURCE_ERRNOS: [i32; 9] = [11, 12, 23, 24, 35, 55, 105, 10_024, 10_055];
-/// If the process has only one file for connections, the system reports EMFILE even when no client is waiting. The only
-/// connection keeps this file until it was inactive for so long.
-const MIN_IDLE: Duration = Duration::from_secs(1);
 
 /// Serves clients until the process ends.
 pub fn serve(listener: &TcpListener, exposition: &Arc<Exposition>, errors: &Log) -> ! {
     let (shortage, failure) = (Once::new(), Once::new());
     let warn = |error: &io::Error| {
-        let hint = "closing the least recently active one instead; raise ulimit -n (files) or ulimit -u (threads)";
+        let hint = "closing the least recently active one instead; \
+                    raise ulimit -n (files), ulimit -u (threads) or ulimit -v (memory)";
         shortage.call_once(|| errors.line(format_args!("cannot open another connection: {error}: {hint}")));
     };
     let mut connections = Vec::new();
@@ -46,7 +44,11 @@ pub fn serve(listener: &TcpListener, exposition: &Arc<Exposition>, errors: &Log)
                     let hint = "trying again; if it no longer answers, start the program again";
                     failure.call_once(|| errors.line(format_args!("cannot accept a connection: {error}: {hint}")));
                 }
-                if !(is_shortage && evict_oldest(&mut connections, MIN_IDLE)) {
+                // Without a free file, the system reports EMFILE even when no client is waiting. So the only connection
+                // keeps the only file.
+                if is_shortage && connections.len() > 1 {
+                    evict_oldest(&mut connections);
+                } else {
                     thread::sleep(ACCEPT_RETRY);
                 }
                 continue;
@@ -55,14 +57,14 @@ pub fn serve(listener: &TcpListener, exposition: &Arc<Exposition>, errors: &Log)
         let connection = Arc::new(Connection { stream, last_active: Mutex::new(Instant::now()) });
         connections.retain(|entry| !entry.thread.is_finished());
         if connections.len() >= MAX_CONNECTIONS {
-            evict_oldest(&mut connections, Duration::ZERO);
+            evict_oldest(&mut connections);
         }
         loop {
             match spawn(&connection, exposition) {
                 Ok(entry) => break connections.push(entry),
                 Err(error) => warn(&error),
             }
-            if !evict_oldest(&mut connections, Duration::ZERO) {
+            if !evict_oldest(&mut connections) {
                 break;
             }
             // The system may count the ended thread for a moment longer.
@@ -87,15 +89,12 @@ fn spawn(connection: &Arc<Connection>, exposition: &Arc<Exposition>) -> io::Resu
     Ok(Entry { connection: Arc::downgrade(connection), thread })
 }
 
-/// Ends the least recently active connection. Returns false without connections, or if the only one isn't idle yet.
-fn evict_oldest(connections: &mut Vec<Entry>, min_idle: Duration) -> bool {
+/// Ends the least recently active connection. Returns false without connections.
+fn evict_oldest(connections: &mut Vec<Entry>) -> bool {
     // Without a time, the connection has ended already. None is less than any time.
     let last_active = |entry: &Entry| Some(*entry.connection.upgrade()?.last_active.lock().unwrap());
     let oldest = connections.iter().map(last_active).enumerate().min_by_key(|(_, time)| *time);
-    let Some((index, time)) = oldest else { return false };
-    if connections.len() == 1 && time.is_some_and(|time| time.elapsed() < min_idle) {
-        return false;
-    }
+    let Some((index, _)) = oldest else { return false };
     let entry = connections.swap_remove(index);
     if let Some(connection) = entry.connection.upgrade() {
         let _ = connection.stream.shutdown(Shutdown::Both);
@@ -127,21 +126,13 @@ mod tests {
     fn the_least_recently_active_connection_ends_first() {
         let (owners, mut connections): (Vec<_>, Vec<_>) = [2, 9, 5].map(entry).into_iter().unzip();
         for open in [vec![0, 2], vec![0], vec![]] {
-            assert!(evict_oldest(&mut connections, Duration::ZERO));
+            assert!(evict_oldest(&mut connections));
             let is_open = |index: &usize| {
                 connections.iter().any(|entry| entry.connection.ptr_eq(&Arc::downgrade(&owners[*index])))
             };
             assert_eq!((0..3).filter(is_open).collect::<Vec<_>>(), open);
         }
-        assert!(!evict_oldest(&mut connections, Duration::ZERO));
-    }
-
-    #[test]
-    fn the_only_connection_may_stay_until_it_is_idle() {
-        let (_owners, mut connections): (Vec<_>, Vec<_>) = [0, 2].map(entry).into_iter().unzip();
-        assert!(evict_oldest(&mut connections, MIN_IDLE), "the idle one of two");
-        assert!(!evict_oldest(&mut connections, MIN_IDLE), "the only one, which is active");
-        assert!(evict_oldest(&mut connections, Duration::ZERO), "a newcomer waits");
+        assert!(!evict_oldest(&mut connections));
     }
 
     #[cfg(unix)]
