@@ -13,13 +13,11 @@ use crate::model::{self, DRIFT_TO};
 /// The program's name and version.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
-/// In seconds.
 const DEFAULT_INTERVAL: f64 = 5.0;
-/// The allowed values: seconds up to a day, and up to a year.
+/// The allowed values; an interval and a drift are in seconds.
 const INTERVAL: RangeInclusive<f64> = 0.01..=86_400.0;
 const DRIFT: RangeInclusive<f64> = 1.0..=31_536_000.0;
 const VALUE: RangeInclusive<f64> = 0.0..=1.0;
-/// The same for people: a message names the values that a flag takes.
 const ADDRESS: &str = "an IP address and a port such as 127.0.0.1:5000 or [::1]:5000";
 const SECONDS: &str = "a number of seconds";
 const SEED: &str = "a whole number from 0 to 18446744073709551615";

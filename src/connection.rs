@@ -69,8 +69,8 @@ impl Connection {
             if close {
                 break;
             }
+            // Without the yield, a scrape next to 200 pipelining clients took more than 8 s.
             if !is_last {
-                // Otherwise a scrape waited for 5 s next to 200 pipelining clients.
                 thread::yield_now();
             }
         }
@@ -92,9 +92,9 @@ struct DeadlineStream<'a> {
 impl DeadlineStream<'_> {
     /// The time until the deadline; a timeout after it.
     fn remaining(&self) -> io::Result<Option<Duration>> {
-        let until = |deadline: Instant| deadline.checked_duration_since(Instant::now());
-        let remaining = self.deadline.map(|deadline| until(deadline).ok_or(io::ErrorKind::TimedOut));
-        Ok(remaining.transpose()?)
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let remaining = deadline.checked_duration_since(Instant::now());
+        Ok(Some(remaining.ok_or(io::ErrorKind::TimedOut)?))
     }
 }
 

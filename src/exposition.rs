@@ -62,7 +62,7 @@ impl Exposition {
         page.sample("model_result_recent_sum", &[], sum);
         page.sample("model_result_recent_count", &[], count);
         if let Some(process) = &self.process {
-            page.0 += &process.lock().unwrap().metrics().unwrap_or_default();
+            page.0 += process.lock().unwrap().metrics();
         }
         let started_at = self.started_at.as_secs_f64();
         page.metric("process_start_time_seconds", "gauge", "Unix time of the start of the process.", started_at);

@@ -1,8 +1,7 @@
 //! The listener: accepts connections, and decides which one ends if there are too many.
 //!
 //! Each connection has a thread and a file of its own, so a misbehaving client delays only itself. At the limit, the
-//! server closes the least recently active connection. A disconnected scraper reconnects without missing a scrape, as
-//! HTTP clients do when a kept-alive connection has ended.
+//! server closes the least recently active connection. A disconnected scraper reconnects without missing a scrape.
 
 use std::io;
 use std::net::{Shutdown, TcpListener};
@@ -59,11 +58,8 @@ pub fn serve(listener: &TcpListener, exposition: &Arc<Exposition>, errors: &Log)
         if connections.len() >= MAX_CONNECTIONS {
             evict_oldest(&mut connections);
         }
-        loop {
-            match spawn(&connection, exposition) {
-                Ok(entry) => break connections.push(entry),
-                Err(error) => warn(&error),
-            }
+        while let Err(error) = spawn(&connection, exposition, &mut connections) {
+            warn(&error);
             if !evict_oldest(&mut connections) {
                 break;
             }
@@ -80,13 +76,14 @@ struct Entry {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread of a connection.
-fn spawn(connection: &Arc<Connection>, exposition: &Arc<Exposition>) -> io::Result<Entry> {
+/// Starts the thread of a connection, and adds its entry.
+fn spawn(connection: &Arc<Connection>, exposition: &Arc<Exposition>, connections: &mut Vec<Entry>) -> io::Result<()> {
     let (served, exposition) = (Arc::clone(connection), Arc::clone(exposition));
     // An error of a connection ends only this connection.
     let serve = move || drop(served.serve(&exposition));
     let thread = thread::Builder::new().stack_size(STACK_SIZE).spawn(serve)?;
-    Ok(Entry { connection: Arc::downgrade(connection), thread })
+    connections.push(Entry { connection: Arc::downgrade(connection), thread });
+    Ok(())
 }
 
 /// Ends the least recently active connection. Returns false without connections.

@@ -28,7 +28,7 @@ mod process;
 mod request;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let (error, code) = match cli::parse(env::args_os().skip(1)) {
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             // A reader may close the pipe early, as `head` does.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 (format!("cannot write to standard output: {error}"), 1)
             }
             _ => return ExitCode::SUCCESS,
@@ -60,11 +60,11 @@ fn main() -> ExitCode {
 fn run(options: &cli::Options) -> Result<Infallible, String> {
     let started_at = clock::unix_time();
     exit_on_signal().map_err(|error| format!("cannot handle Ctrl+C: {error}"))?;
-    let (listener, address) = TcpListener::bind(options.listen)
-        .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
-        .map_err(|error| cli::listen_error(options.listen, &error))?;
+    let listen_error = |error| cli::listen_error(options.listen, &error);
+    let listener = TcpListener::bind(options.listen).map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
     let thread_error =
-        |error| format!("cannot start a thread: {error}: raise ulimit -u, ulimit -v or the container's pids limit");
+        |error| format!("cannot start a thread: {error}: raise ulimit -u, -v or the container's pids limit");
     let (results, result_lines) = log::queue();
     let (errors, error_lines) = log::queue();
     let model = model::start(&options.model, (!options.quiet).then_some(results)).map_err(thread_error)?;

@@ -52,13 +52,16 @@ pub struct Statistics {
     pub quantiles: [f64; QUANTILES.len()],
 }
 
-/// Draws the first result and starts the thread that draws the others. Fails if the system refuses the thread.
+/// Draws the first result, and starts the thread that draws the others at each start + n × interval. Fails if the
+/// system refuses the thread. On Linux and macOS, an `Instant` doesn't advance while the machine sleeps: after waking
+/// up, the next result comes within one interval.
 pub fn start(options: &Options, log: Option<Log>) -> io::Result<Arc<Model>> {
+    let (start, interval) = (Instant::now(), options.interval);
     let mut draw = series(*options);
     let mut window = VecDeque::with_capacity(WINDOW);
     let model = Arc::new(Model::default());
     let shared = Arc::clone(&model);
-    let refresh = move || {
+    let mut refresh = move || {
         let (result, drawn_at) = (draw(), clock::unix_time());
         window.truncate(WINDOW - 1);
         window.push_front(result);
@@ -67,7 +70,14 @@ pub fn start(options: &Options, log: Option<Log>) -> io::Result<Arc<Model>> {
             log.line(format_args!("{} model_result {result}", clock::rfc3339(drawn_at)));
         }
     };
-    run_every(options.interval, refresh)?;
+    refresh();
+    let repeat = move || loop {
+        // The deadlines that passed while the process was stopped are skipped, so no burst follows.
+        let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
+        thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
+        refresh();
+    };
+    thread::Builder::new().name("model".to_owned()).spawn(repeat)?;
     Ok(model)
 }
 
@@ -86,20 +96,6 @@ fn series(options: Options) -> impl FnMut() -> f64 + Send {
         let drifted = lower + (1.0 - lower) * drawn;
         options.value.unwrap_or((drifted * resolution).round() / resolution)
     }
-}
-
-/// Calls `refresh` now, and then on a thread of its own at each start + n × `interval`. It skips the deadlines that
-/// pass while the process is stopped, so no burst follows. On Linux and macOS, an `Instant` doesn't advance while the
-/// machine sleeps: after waking up, the next result comes within one interval.
-fn run_every(interval: Duration, mut refresh: impl FnMut() + Send + 'static) -> io::Result<()> {
-    let start = Instant::now();
-    refresh();
-    let repeat = move || loop {
-        let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
-        thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
-        refresh();
-    };
-    thread::Builder::new().name("model".to_owned()).spawn(repeat).map(drop)
 }
 
 /// The value at each of [`QUANTILES`], by nearest rank.

@@ -3,16 +3,21 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::time::{Duration, Instant};
 
 use crate::page::Page;
+
+/// How long the metrics stay valid. Otherwise, a scrape next to a flood of requests waits until each has read procfs.
+const CACHE_TTL: Duration = Duration::from_millis(100);
 
 /// Reads the metrics. Its files stay open, because metrics are needed most when the process can't open more files.
 #[derive(Debug)]
 pub struct Process {
     stat: File,
     status: File,
-    /// The soft limits at the start.
     limits: String,
+    read_at: Instant,
+    metrics: String,
 }
 
 impl Process {
@@ -26,11 +31,22 @@ impl Process {
             stat: File::open("/proc/self/stat").ok()?,
             status: File::open("/proc/self/status").ok()?,
             limits: fs::read_to_string("/proc/self/limits").ok()?,
+            read_at: Instant::now(),
+            metrics: String::new(),
         })
     }
 
-    /// The metrics as a part of the page, or `None` if procfs lacks a field.
-    pub fn metrics(&mut self) -> Option<String> {
+    /// The metrics as a part of the page, at most [`CACHE_TTL`] old; empty if procfs lacks a field.
+    pub fn metrics(&mut self) -> &str {
+        if self.metrics.is_empty() || self.read_at.elapsed() > CACHE_TTL {
+            self.read_at = Instant::now();
+            self.metrics = self.read().unwrap_or_default();
+        }
+        &self.metrics
+    }
+
+    /// Reads the metrics. The limits are the soft limits at the start.
+    fn read(&mut self) -> Option<String> {
         let (stat, status) = (reread(&mut self.stat)?, reread(&mut self.status)?);
         // The second field is the program's name in parentheses. It may contain spaces and parentheses.
         let (_, after_name) = stat.rsplit_once(") ")?;
@@ -105,9 +121,10 @@ mod tests {
             stat: file("stat", "7 (a) b) c) R 4 5 6 7 8 9 10 11 12 13 1400 1501 16 17\n"),
             status: file("status", "Name:\ta\nVmSize:\t  3000 kB\nVmRSS:\t  2000 kB\nThreads:\t5\n"),
             limits: "Max open files  64  64  files\nMax address space  unlimited  unlimited  bytes\n".to_owned(),
+            read_at: Instant::now(),
+            metrics: String::new(),
         };
-        let metrics = process.metrics().unwrap();
-        let lines = metrics.lines().filter(|line| !line.starts_with('#') && !line.contains("open_fds"));
+        let lines = process.metrics().lines().filter(|line| !line.starts_with('#') && !line.contains("open_fds"));
         let samples = [
             "process_cpu_seconds_total 29.01",
             "process_resident_memory_bytes 2048000",

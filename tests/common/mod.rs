@@ -59,7 +59,7 @@ fn reset_signals(_: &mut Command) {}
 pub struct Exporter {
     child: Child,
     pub address: SocketAddr,
-    stdout: Option<BufReader<ChildStdout>>,
+    stdout: BufReader<ChildStdout>,
     stderr: Arc<Mutex<String>>,
 }
 
@@ -92,16 +92,12 @@ impl Exporter {
                 }
             });
         }
-        Exporter { child, address, stdout: Some(stdout), stderr }
+        Exporter { child, address, stdout, stderr }
     }
 
     /// Standard output after the first line.
     pub fn stdout(&mut self) -> &mut BufReader<ChildStdout> {
-        self.stdout.as_mut().expect("standard output is still open")
-    }
-
-    pub fn close_stdout(&mut self) {
-        self.stdout = None;
+        &mut self.stdout
     }
 
     pub fn connect(&self) -> Connection {
