@@ -17,7 +17,7 @@ from lab import ROOT, Engine, ImageMissing, Lab, Model, fetch, image, run, until
 
 PATIENCE = 60  # seconds for something to appear
 # Bold words that structure the text; a bold word with a blank and a digit is a question: Think 1.
-MARKS = re.compile(r"(Do|See|Think|Read|Answer|Start|Test|Ask)\b")
+MARKS = re.compile(r"(Do|See|Think|Read|Answer)\b")
 
 
 class Walk:

@@ -79,7 +79,6 @@ def test_alertmanager_and_mailpit(walk):
         walk.matches('instance="localhost:5000"')
         walk.picture("alert-firing", height=580)
         walk.opens(ALERTMANAGER)
-        walk.press("Expand all groups")
         walk.matches('alertname="ModelResultHigh"')
         walk.opens(MAILPIT)
         assert mails(walk.word(HIGH)) > 0

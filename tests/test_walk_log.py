@@ -8,7 +8,7 @@ import pytest
 from lab import end, fetch_json, image, modelmock, until
 from reader import follow
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def test_the_log(walk, process):
         for line in walk.fence("sh").splitlines():
             lab.run(*line.removeprefix("scripts/").replace(".sh", "").split())
         first_model = start_model(walk, process)
-        # Graphs with content.
-        until(180, "results", lambda: lab.ask("model_refreshes_total") > (24 if walk.patient else 3))
+        # The pictures show 15 minutes.
+        until(1200, "results", lambda: lab.ask("model_refreshes_total") > (180 if walk.patient else 3))
         output = lab.run("check", "logging", env={"GRAFANA_PASSWORD": lab.password()})
         same = lambda text: re.sub(r"\d+ (in the last|results)", r"N \1", text).strip()
         assert same(walk.fence("text")) in same(output), output
@@ -85,6 +85,12 @@ def test_the_log(walk, process):
         walk.until("two graphs", lambda: page.locator(".uplot").count() == 2)
         walk.picture("log-and-metric", top=40, height=800)
         run_query(walk)
+        page.set_viewport_size({"width": 1280, "height": 1300})
+        page.goto(f"{lab.grafana}/d/modelmock?kiosk")
+        walk.until("its graphs", lambda: page.locator(".uplot").count() > 2)
+        page.wait_for_timeout(3000)
+        walk.picture("dashboard", height=1162)
+        page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(f"{lab.grafana}/dashboards")
         walk.press("Dashboards", "Model in production")
         page.wait_for_selector(".uplot")
@@ -121,13 +127,8 @@ def test_the_log(walk, process):
                       ": >stack/logs/model.log", "Ctrl+C", "docker compose down", "scripts/check.sh logging",
                       "stack/fluent-bit/fluent-bit.yml")
 
-    # The finished stack, in the README: a mail, and its dashboard.
+    # A mail of the finished stack.
     page.goto(lab.mailpit)
     walk.click(lambda: page.get_by_text("FIRING ModelResultHigh").first)
     walk.matches("FIRING ModelResultHigh at localhost")
     walk.picture("mail", height=480)
-    page.set_viewport_size({"width": 1280, "height": 1300})
-    page.goto(f"{lab.grafana}/d/modelmock?kiosk")
-    walk.until("its graphs", lambda: page.locator(".uplot").count() > 2)
-    page.wait_for_timeout(3000)
-    walk.picture("dashboard", height=1162)
