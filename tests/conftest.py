@@ -1,7 +1,6 @@
 """The beginning and end of a run: order, skips, clean-up, count, and a check that the user's things are unchanged."""
 
 import contextlib
-import fcntl
 import itertools
 import os
 import pathlib
@@ -10,15 +9,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
 import pytest
 
 from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, has_engine, remove, start
 
 IN_CI = os.environ.get("CI") == "true"
-# The build comes first, as every test needs it, then the files that take longest. "..." is for all other files.
-ORDER = "cargo walk walk_grafana walk_alert podman hand_in kit check thanos store stack class dashboard logging"
-ORDER += " messages up alert ... files cost"
+# Cargo's tests come first, as some of them measure times, then the files that take longest. "..." is for all others.
+ORDER = "cargo walk_alert walk_log walk class walk_grafana check hand_in kit podman dist stack thanos store dashboard"
+ORDER += " logging messages up alert ... files cost"
 # Files in which a test may need the tests before it.
 BUILD_ON_EACH_OTHER = "alert class hand_in kit logging podman stack store thanos walk walk_alert"
 before = pytest.StashKey()
@@ -86,20 +86,25 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: place.get(item.path.stem, place["test_..."]))
     everything = list(items)
     yield
-    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()} if config.option.keyword else ()
-    last, chosen = {item.path: everything.index(item) for item in items}, set(items)
-    items[:] = [
-        item for number, item in enumerate(everything)
-        if item in chosen or item.path.stem in in_order and number < last.get(item.path, -1)
-    ]
+    if config.option.keyword:
+        last = {item.path: everything.index(item) for item in items}
+        in_order = [path for path in last if path.stem.removeprefix("test_") in BUILD_ON_EACH_OTHER.split()]
+        needed = [item for item in everything if item.path in in_order and everything.index(item) < last[item.path]]
+        items[:] = sorted({*items, *needed}, key=everything.index)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Cargo's tests have the machine for themselves, as some of them measure times."""
-    with open(WORK / "machine", "w") as machine:
-        fcntl.flock(machine, fcntl.LOCK_EX if item.path.stem == "test_cargo" else fcntl.LOCK_SH)
-        return (yield)
+    """Cargo's own tests are first and have the machine for themselves, as some of them measure times."""
+    first = item.session.items[0]
+    while item is not first and first.name == "test_cargo" and not (WORK / "cargo-is-done").exists():
+        time.sleep(0.2)
+    return (yield)
+
+
+def pytest_runtest_logreport(report):
+    if report.nodeid.endswith("::test_cargo") and report.when != "setup":
+        (WORK / "cargo-is-done").touch()
 
 
 def is_worker(config):
