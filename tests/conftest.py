@@ -107,10 +107,6 @@ def pytest_runtest_logreport(report):
         (WORK / "cargo-is-done").touch()
 
 
-def is_worker(config):
-    return hasattr(config, "workerinput")
-
-
 def inventory():
     """A line for each password file, container, volume and network, of properties that don't change by use."""
     found = {f"{file.name} {file.read_bytes()}" for file in ROOT.glob("stack/.env*") if file.is_file()}
@@ -135,7 +131,7 @@ def inventory():
 
 
 def pytest_sessionstart(session):
-    if is_worker(session.config):
+    if hasattr(session.config, "workerinput"):
         return
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A process that was started in the background ignores SIGINT, and Python raises no exception then.
@@ -165,7 +161,7 @@ def clean_up(name):
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Cleans up; checks that the user's things are still there and that the run left nothing. It counts as a test."""
-    if is_worker(session.config):
+    if before not in session.config.stash:
         return
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)
@@ -206,9 +202,10 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     """The count, as the last line."""
-    stats = config.pluginmanager.get_plugin("terminalreporter").stats if not is_worker(config) else None
-    if not stats or before not in config.stash or config.option.collectonly:
+    # A worker has no inventory.
+    if before not in config.stash or config.option.collectonly:
         return
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
     kinds = ("passed", "failed", "skipped")
     count = {kind: len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in kinds}
     count["failed"] += len(stats.get("error", []))

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from lab import ROOT, end, fetch, free_ports, modelmock, needs, needs_root, run, start
+from lab import ROOT, end, fetch, free_ports, modelmock, needs, needs_root, run
 
 
 def assert_all_pass(output, subtests, number=0):
@@ -34,8 +34,6 @@ def test_cargo(subtests):
 
 
 def add_target(target):
-    if target in run("rustc", "-vV"):
-        return
     if pathlib.Path(run("rustc", "--print", "target-libdir", "--target", target).strip()).exists():
         return
     command = ["rustup", "target", "add", target]
@@ -64,7 +62,7 @@ def test_clippy_finds_nothing(target):
     run(*command, "--", "-D", "warnings", cwd=ROOT, timeout=600)
 
 
-def test_a_scrape_is_answered_if_the_system_refuses_threads():
+def test_a_scrape_is_answered_if_the_system_refuses_threads(process):
     """A container's pids limit and ulimit -u refuse threads; root is exempt from the latter."""
     needs_root()
     # A user without other processes, and a folder that this user can read.
@@ -75,15 +73,13 @@ def test_a_scrape_is_answered_if_the_system_refuses_threads():
         # As another user, so the limit comes first.
         command = ["prlimit", "--nproc=20", "setpriv", f"--reuid={user}", "--clear-groups", program, "--quiet"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = start(*command, "--listen", f"127.0.0.1:{port}", cwd="/", **pipes)
-        try:
-            assert process.stdout.readline(), "the exporter doesn't start"
-            idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
-            for _ in range(40):
-                # Takes the place that an ended connection may have left.
-                idle.append(socket.create_connection(("127.0.0.1", port)))
-                assert "model_result " in fetch(f"http://127.0.0.1:{port}/metrics")
-        finally:
-            end(process)
-        errors = process.stderr.read().decode()
-        assert errors.count("\n") == 1 and "ulimit -u" in errors, errors
+        exporter = process(*command, "--listen", f"127.0.0.1:{port}", cwd="/", **pipes)
+        assert exporter.stdout.readline(), "the exporter doesn't start"
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        for _ in range(40):
+            # Takes the place that an ended connection may have left.
+            idle.append(socket.create_connection(("127.0.0.1", port)))
+            assert "model_result " in fetch(f"http://127.0.0.1:{port}/metrics")
+    end(exporter)
+    errors = exporter.stderr.read().decode()
+    assert errors.count("\n") == 1 and "ulimit -u" in errors, errors

@@ -21,6 +21,10 @@ def lab(make_lab):
     yield from with_models(make_lab("thanos"))
 
 
+def names(lab, *services):
+    return [f"{lab.project}-store-{service}-1" for service in services]
+
+
 def replicas(lab):
     """The site and the receiver of each copy of the result."""
     copies = vector(lab.store, "model_result", dedup="false")
@@ -41,7 +45,7 @@ def test_it_answers_like_one_prometheus(lab):
 def test_nothing_listens_on_another_address_and_nothing_runs_as_root(lab):
     """Also on ports that the system chose."""
     services = ["store", "router", "site-a", "site-b", "receive-1", "receive-2", "receive-3"]
-    pids = [docker("inspect", "-f", "{{.State.Pid}}", lab.container(each, "-store")) for each in services]
+    pids = docker("inspect", "-f", "{{.State.Pid}}", *names(lab, *services)).split()
     lines = [line for line in run("ss", "-ltnpH").splitlines() if any(f"pid={pid}," in line for pid in pids)]
     if not lines:
         pytest.skip("only root sees the processes that listen: run sudo -E scripts/test.sh thanos")
@@ -60,22 +64,19 @@ def samples(url, selector, begun, ended):
 
 def is_complete(lab, begun, ended):
     """Whether the store has each sample of both sites from that time, and no other."""
-    for site, url in lab.sites.items():
-        scraped = samples(url, '{job="model_mock"}', begun, ended)
-        if not scraped or scraped != samples(lab.store, f'{{job="model_mock",site="{site}"}}', begun, ended):
-            return False
-    return True
+    scraped = [samples(url, '{job="model_mock"}', begun, ended) for url in lab.sites.values()]
+    stored = [samples(lab.store, f'{{job="model_mock",site="{site}"}}', begun, ended) for site in lab.sites]
+    return all(scraped) and scraped == stored
 
 
 def test_with_one_receiver_down_no_sample_is_missing_and_with_two_check_says_so(lab):
     begun = int(time.time())
-    one, two = (lab.container(f"receive-{number}", "-store") for number in "12")
-    docker("kill", one)
+    docker("kill", *names(lab, "receive-1"))
     until(60, "all samples of 10 s", lambda: time.time() > begun + 10 and is_complete(lab, begun, begun + 10))
     lab.run("check", "store")
-    docker("kill", two)
+    docker("kill", *names(lab, "receive-2"))
     until(60, "check.sh says so", lambda: failing(lab, "a", "b"))
-    docker("start", one, two)
+    docker("start", *names(lab, "receive-1", "receive-2"))
     ended = int(time.time())
     # The receivers lack different samples now, and Query takes each one from a receiver that has it.
     until(90, "three copies", lambda: len(replicas(lab)) == 6)
