@@ -17,7 +17,7 @@ from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, has_engine
 
 IN_CI = os.environ.get("CI") == "true"
 # Cargo's tests come first, as some of them measure times, then the files that take longest. "..." is for all others.
-ORDER = "cargo walk_alert walk_log walk class walk_grafana check hand_in kit podman dist stack thanos store dashboard"
+ORDER = "cargo walk_alert kit walk_log hand_in walk class dist walk_grafana podman check stack thanos store dashboard"
 ORDER += " logging messages up alert ... files cost"
 # Files in which a test may need the tests before it.
 BUILD_ON_EACH_OTHER = "alert class hand_in kit logging podman stack store thanos walk walk_alert"

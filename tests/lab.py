@@ -147,6 +147,17 @@ def one_line(said):
     assert said.count("\n") == 1, f"it should be one line:\n{said}"
 
 
+def without(folder, *tools):
+    """The variables of a machine that lacks these tools: its PATH is the folder, with links to all other tools."""
+    folder.mkdir()
+    for there in reversed(ENVIRONMENT["PATH"].split(":")):
+        # Of two tools with one name, the first in the PATH.
+        run("sh", "-c", 'ln -sf "$0"/* "$1" 2>&1 || true', there, folder)
+    for tool in tools:
+        (folder / tool).unlink()
+    return {"PATH": str(folder)}
+
+
 def docker(*arguments, **named):
     return run("docker", *arguments, **named).strip()
 

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from lab import ENVIRONMENT, ROOT, end, needs_docker, needs_root, one_line, run, start, until
+from lab import ENVIRONMENT, ROOT, end, needs_docker, needs_root, one_line, run, start, until, without
 
 DOCKER = r"""#!/bin/sh
 if [ "$ACCIDENT" = words ] || { [ "$ACCIDENT" = dies ] && grep -q " up -d " "$CALLS"; }; then
@@ -154,16 +154,12 @@ def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene, command, tmp_pat
 
 
 def test_without_curl_docker_or_an_engine(scene):
-    few, more = scene.folder / "few", scene.folder / "more"
-    few.mkdir()
-    for tool in ("sh", "dirname", "sed", "id", "awk", "paste", "tail", "grep"):
-        (few / tool).symlink_to(shutil.which(tool))
-    shutil.copytree(few, more, symlinks=True)
-    (more / "curl").symlink_to(scene.folder / "bin/curl")
-    no_engine = {"DOCKER_HOST": f"unix://{scene.folder}/none.sock"}
-    cases = {"curl is missing": {"PATH": str(few)}, "Docker is missing": {"PATH": str(more)}, "not running": no_engine}
     needs_docker()
-    for words, env in cases.items():
+    for words, env in {
+        "curl is missing": without(scene.folder / "few", "curl"),
+        "Docker is missing": without(scene.folder / "more", "docker"),
+        "not running": {"DOCKER_HOST": f"unix://{scene.folder}/none.sock"},
+    }.items():
         said = run(scene.lab / "scripts/up.sh", "mailpit", code=1, env=ENVIRONMENT | env)
         assert words in said
         one_line(said)
