@@ -1,7 +1,6 @@
 """The beginning and end of a run: order, skips, clean-up, count, and a check that the user's things are unchanged."""
 
 import contextlib
-import fcntl
 import itertools
 import os
 import pathlib
@@ -10,15 +9,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
 import pytest
 
 from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, has_engine, remove, start
 
 IN_CI = os.environ.get("CI") == "true"
-# The build comes first, as every test needs it, then the files that take longest. "..." is for all other files.
-ORDER = "cargo walk walk_grafana walk_alert podman hand_in kit check thanos store stack class dashboard logging"
-ORDER += " messages up alert ... files cost"
+# Cargo's tests come first, as some of them measure times, then the files that take longest. "..." is for all others.
+ORDER = "cargo walk_alert kit walk_log hand_in walk class dist walk_grafana podman check stack thanos store dashboard"
+ORDER += " logging messages up alert ... files cost"
 # Files in which a test may need the tests before it.
 BUILD_ON_EACH_OTHER = "alert class hand_in kit logging podman stack store thanos walk walk_alert"
 before = pytest.StashKey()
@@ -86,24 +86,25 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: place.get(item.path.stem, place["test_..."]))
     everything = list(items)
     yield
-    in_order = {f"test_{name}" for name in BUILD_ON_EACH_OTHER.split()} if config.option.keyword else ()
-    last, chosen = {item.path: everything.index(item) for item in items}, set(items)
-    items[:] = [
-        item for number, item in enumerate(everything)
-        if item in chosen or item.path.stem in in_order and number < last.get(item.path, -1)
-    ]
+    if config.option.keyword:
+        last = {item.path: everything.index(item) for item in items}
+        in_order = [path for path in last if path.stem.removeprefix("test_") in BUILD_ON_EACH_OTHER.split()]
+        needed = [item for item in everything if item.path in in_order and everything.index(item) < last[item.path]]
+        items[:] = sorted({*items, *needed}, key=everything.index)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Cargo's tests have the machine for themselves, as some of them measure times."""
-    with open(WORK / "machine", "w") as machine:
-        fcntl.flock(machine, fcntl.LOCK_EX if item.path.stem == "test_cargo" else fcntl.LOCK_SH)
-        return (yield)
+    """Cargo's own tests are first and have the machine for themselves, as some of them measure times."""
+    first = item.session.items[0]
+    while item is not first and first.name == "test_cargo" and not (WORK / "cargo-is-done").exists():
+        time.sleep(0.2)
+    return (yield)
 
 
-def is_worker(config):
-    return hasattr(config, "workerinput")
+def pytest_runtest_logreport(report):
+    if report.nodeid.endswith("::test_cargo") and report.when != "setup":
+        (WORK / "cargo-is-done").touch()
 
 
 def inventory():
@@ -130,7 +131,7 @@ def inventory():
 
 
 def pytest_sessionstart(session):
-    if is_worker(session.config):
+    if hasattr(session.config, "workerinput"):
         return
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A process that was started in the background ignores SIGINT, and Python raises no exception then.
@@ -160,7 +161,7 @@ def clean_up(name):
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Cleans up; checks that the user's things are still there and that the run left nothing. It counts as a test."""
-    if is_worker(session.config):
+    if before not in session.config.stash:
         return
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)
@@ -201,9 +202,10 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     """The count, as the last line."""
-    stats = config.pluginmanager.get_plugin("terminalreporter").stats if not is_worker(config) else None
-    if not stats or before not in config.stash or config.option.collectonly:
+    # A worker has no inventory.
+    if before not in config.stash or config.option.collectonly:
         return
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
     kinds = ("passed", "failed", "skipped")
     count = {kind: len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in kinds}
     count["failed"] += len(stats.get("error", []))

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from lab import ENVIRONMENT, ROOT, end, needs_docker, one_line, run, start, until
+from lab import ENVIRONMENT, ROOT, end, needs_docker, needs_root, one_line, run, start, until, without
 
 DOCKER = r"""#!/bin/sh
 if [ "$ACCIDENT" = words ] || { [ "$ACCIDENT" = dies ] && grep -q " up -d " "$CALLS"; }; then
@@ -134,32 +134,32 @@ def test_an_interrupt_is_told_while_up_looks_whether_a_service_answers(scene):
     assert "the services that it started are stopped again" in said and scene.asked("rm -sf")
 
 
-def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene):
+@pytest.mark.parametrize("command", ["up prometheus", "store up"])
+def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(scene, command, tmp_path):
+    script, *arguments = command.split()
+    env = scene.env("hang") | {"TMPDIR": str(tmp_path)}
     with open(scene.folder / "said", "wb") as said:
-        up = start(scene.lab / "scripts/up.sh", "prometheus", env=scene.env("hang"), stdout=said, stderr=said)
-    pull = until(10, "the pull", lambda: int((scene.folder / "calls.pull").read_text()))
+        up = start(scene.lab / f"scripts/{script}.sh", *arguments, env=env, stdout=said, stderr=said)
+    pull = until(60, "the pull", lambda: int((scene.folder / "calls.pull").read_text()))
     lock = scene.lab / "stack/.env.lock"
-    scene.refuses(f"another up.sh is starting the stack (process {up.pid})", "up", "", "up", "prometheus")
+    if script == "up":
+        scene.refuses(f"another up.sh is starting the stack (process {up.pid})", "up", "", "up", "prometheus")
     end(up)
     assert "interrupted" in (scene.folder / "said").read_text()
-    until(5, "the end of the pull", lambda: not pathlib.Path(f"/proc/{pull}").exists())
-    assert not lock.exists()
+    until(60, "the end of the pull", lambda: not pathlib.Path(f"/proc/{pull}").exists())
+    assert not lock.exists() and not list(tmp_path.iterdir())
     # A lock stays if the power fails.
     lock.write_text("999999999\n")
     assert "is this machine online" in scene.run("pull", "", "up", "prometheus")
 
 
 def test_without_curl_docker_or_an_engine(scene):
-    few, more = scene.folder / "few", scene.folder / "more"
-    few.mkdir()
-    for tool in ("sh", "dirname", "sed", "id", "awk", "paste", "tail", "grep"):
-        (few / tool).symlink_to(shutil.which(tool))
-    shutil.copytree(few, more, symlinks=True)
-    (more / "curl").symlink_to(scene.folder / "bin/curl")
-    no_engine = {"DOCKER_HOST": f"unix://{scene.folder}/none.sock"}
-    cases = {"curl is missing": {"PATH": str(few)}, "Docker is missing": {"PATH": str(more)}, "not running": no_engine}
     needs_docker()
-    for words, env in cases.items():
+    for words, env in {
+        "curl is missing": without(scene.folder / "few", "curl"),
+        "Docker is missing": without(scene.folder / "more", "docker"),
+        "not running": {"DOCKER_HOST": f"unix://{scene.folder}/none.sock"},
+    }.items():
         said = run(scene.lab / "scripts/up.sh", "mailpit", code=1, env=ENVIRONMENT | env)
         assert words in said
         one_line(said)
@@ -227,8 +227,7 @@ def test_a_password_with_any_character_that_is_accepted_is_the_same_to_compose(s
 
 def test_a_password_file_of_another_user_and_no_permission_for_the_engine(scene):
     """As after sudo scripts/up.sh; the folder is the user's."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user: sudo -E scripts/test.sh accidents")
+    needs_root()
     user = {"user": 65534, "group": 65534, "extra_groups": []}
     scene.env_file.write_text("GRAFANA_PASSWORD=secret\n")
     scene.env_file.chmod(0o600)
@@ -252,12 +251,10 @@ def test_a_full_disk_leaves_no_half_file(scene):
     assert not list(scene.env_file.parent.glob(".env*"))
 
 
-def test_every_shell(scene, record_property):
+def test_every_shell(scene):
     env = scene.env(other="modelmock", CDPATH=str(scene.folder))
     shells = ("sh", "dash", "bash --posix", "busybox sh", "zsh --emulate sh")
-    tried = [shell for shell in shells if shutil.which(shell.split()[0])]
-    for shell in tried:
+    for shell in (shell for shell in shells if shutil.which(shell.split()[0])):
         said = run(*shell.split(), "lab/scripts/up.sh", "prometheus", cwd=scene.folder, env=env, code=1)
         assert "/home/other/lab/stack" in said
         one_line(said)
-    record_property("measured", f"shells: {', '.join(tried)}")

@@ -53,4 +53,4 @@ def test_in_a_class_result_alerts_are_suppressed_while_a_model_is_down(lab):
     of_class = [labels | {"class": "a"} for labels in both]
     fetch(url, [{"labels": labels} for labels in (*both, of_class[1] | another, *of_class)])
     suppressed = lambda: fetch_json(url, filter='instance=~"localhost:[12]"', active="false", unprocessed="false")
-    until(10, "that of the class", lambda: [alert["labels"] for alert in suppressed()] == of_class[1:])
+    until(30, "that of the class", lambda: [alert["labels"] for alert in suppressed()] == of_class[1:])

@@ -7,8 +7,7 @@ import shutil
 
 import pytest
 
-from lab import ENVIRONMENT, LABEL, ROOT, RUN, docker, fetch, image, names_what_is_there, needs, needs_docker, run
-from my_stack import assemble
+from lab import ENVIRONMENT, LABEL, ROOT, docker, fetch, image, names_what_is_there, needs, needs_docker, run
 
 STACK = ROOT / "stack"
 SCRIPTS = [script for script in sorted(ROOT.glob("scripts/*.sh")) if script.stat().st_mode & 0o100]
@@ -126,15 +125,6 @@ def test_an_example_is_valid_in_its_file(block, tmp_path):
     promtool("check", "config", "prometheus.yml", folder=tmp_path)
 
 
-def test_the_unit_test_of_the_page_on_drift_passes_with_its_rule_only(tmp_path):
-    files = assemble((STACK / "extensions.md").read_text())
-    for name in ("rules.yml", "drift-test.yml"):
-        (tmp_path / name).write_text(files[name])
-    promtool("test", "rules", "drift-test.yml", folder=tmp_path)
-    (tmp_path / "rules.yml").write_text("groups: []\n")
-    promtool("test", "rules", "drift-test.yml", folder=tmp_path, code=1)
-
-
 def test_each_file_and_heading_that_a_page_names_exists():
     assert len(PAGES) >= 5
     names_what_is_there(ROOT, PAGES)
@@ -152,12 +142,3 @@ def test_git_for_windows_keeps_the_line_ends(tmp_path):
     run("git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, tmp_path / "clone")
     files = [file for folder in ("scripts", "stack") for file in (tmp_path / "clone" / folder).rglob("*.*")]
     assert files and not [file for file in files if file.suffix != ".png" and b"\r" in file.read_bytes()]
-
-
-# The names of the cases must not match the words after -k.
-@pytest.mark.parametrize("arguments", [["-k", "no_such_test"], ["no_such_kind"]], ids=list("12"))
-def test_a_run_without_any_test_fails(arguments, tmp_path):
-    # A run's name ends with the number of a process that runs; otherwise another run would remove it.
-    name = RUN.replace("-test-", "-test-without-")
-    without_an_engine = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock", "MODELMOCK_RUN": name, "CI": ""}
-    run(ROOT / "scripts/test.sh", "-n0", *arguments, code=range(1, 6), env=ENVIRONMENT | without_an_engine)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -10,12 +9,11 @@ import tarfile
 
 import pytest
 
-from lab import Engine, docker, edit, end, image, names_what_is_there, one_line, put, run, until
+from lab import Engine, docker, edit, end, image, names_what_is_there, one_line, put, run, until, without
 
+pytestmark = pytest.mark.timeout(600)
 SERVICES = ["prometheus", "alertmanager", "mailpit"]
 NOT_IN_THE_KIT = {"kit.sh", "dist.sh", "grade.sh", "test.sh"}
-FOLDERS = os.environ["PATH"].split(":")
-WITHOUT_RUST = ":".join(folder for folder in FOLDERS if not pathlib.Path(folder, "cargo").exists())
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +33,11 @@ def lab(make_lab):
 
 @pytest.fixture(scope="module")
 def made(lab):
-    return lab.run("kit", *SERVICES, timeout=290)
+    return lab.run("kit", *SERVICES, timeout=500)
 
 
 @pytest.fixture(scope="module")
 def laptop(lab, made):
-    if not shutil.which("docker", path=WITHOUT_RUST):
-        pytest.skip("Rust is in the folder of docker")
     laptop = Laptop(lab)
     yield laptop
     laptop.engine.stop()
@@ -52,12 +48,13 @@ class Laptop:
 
     def __init__(self, lab):
         self.lab, self.root, self.engine = lab, lab.work / "a class", Engine("laptop", disk="100m")
+        self.without_rust = without(lab.work / "tools", "cargo", "rustc")
         self.unpack()
 
     def command(self, *command, **env):
         # The folder again, as a mount namespace begins in its root.
         there = ["sh", "-c", 'cd "$0" && exec "$@"', self.folder, *command]
-        return [str(word) for word in self.engine.command(*there, **{"PATH": WITHOUT_RUST, **env})]
+        return [str(word) for word in self.engine.command(*there, **self.without_rust, **env)]
 
     def run(self, *command, code=0, env=(), **named):
         return run(*self.command(*command, **dict(env)), code=code, **named)
@@ -132,7 +129,7 @@ def test_without_rust_and_network_the_lab_passes_up_to_the_mail(laptop, process)
     for service in SERVICES:
         assert f"loading {image(f'.*/{service}')}" in said
     assert "pulling" not in said and "grafana" not in laptop.run("docker", "ps")
-    until(30, "the target is up", lambda: "1 of 1 up" in laptop.run("scripts/check.sh", "prometheus", code=None))
+    until(60, "the target is up", lambda: "1 of 1 up" in laptop.run("scripts/check.sh", "prometheus", code=None))
     laptop.run("scripts/check.sh", "exporter", *SERVICES)
     laptop.run("scripts/check.sh", "--alert")
     assert "Site b     http://localhost:19092" in laptop.run("scripts/store.sh", "up")
@@ -172,15 +169,14 @@ def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab):
     run("tar", "-C", lab.work / "image", "-cf", lab.work / "image.tar", "Dockerfile")
     docker("import", lab.work / "image.tar", f"{lab.project}-prometheus:1")
 
-    def images():
-        lines = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
-        return sorted(line for line in lines if lab.project in line or "kept" in line)
-
+    listing = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"]
+    listing += ["--filter", f"reference={lab.project}*", "--filter", "reference=*kept*"]
+    images = lambda: sorted(docker(*listing).splitlines())
     before = images()
-    made = lab.run("kit", "--platform", "linux/arm64", "mailpit", timeout=290)
+    made = lab.run("kit", "--platform", "linux/arm64", "mailpit", timeout=500)
     with tarfile.open(lab.root / re.search("^target/kit/.*-mailpit-linux-arm64.tar$", made, re.M)[0]) as kit:
         folder = kit.getnames()[0]
         assert kit.extractfile(f"{folder}/images/list").read().count(b" arm64 ") == 2
         assert kit.extractfile(f"{folder}/modelmock").read()[18] == 183
-    lab.run("kit", "--platform", "linux/arm64", "prometheus", code=1, timeout=290)
+    lab.run("kit", "--platform", "linux/arm64", "prometheus", code=1, timeout=500)
     assert images() == before

@@ -94,7 +94,7 @@ def test_loki_runs_with_the_settings_of_the_file_and_only_for_this_machine(lab):
 def test_a_line_arrives_with_the_labels_of_the_metric_and_its_own_time(lab):
     line = f"{stamp(-60)} model_result 0.25"
     write(lab, "model", ["modelmock 0.1.0 serves http://127.0.0.1:5000/metrics; Ctrl+C stops it", line])
-    arrive(lab, f"localhost:{lab.ports[5000]}", [line], 10)
+    arrive(lab, f"localhost:{lab.ports[5000]}", [line], 30)
     series = fetch_json(f"{lab.loki}/loki/api/v1/series", start=int((time.time() - 600) * 1e9))["data"]
     assert series == [{"job": "model_mock", "instance": f"localhost:{lab.ports[5000]}"}]
 
@@ -119,7 +119,7 @@ def test_check_says_why_no_line_arrives(lab):
 def test_the_log_counts_the_same_as_the_histogram(lab):
     file = lab.logs / "localhost:1.log"
     with logged(lab, "localhost:1", "--interval", "0.01", "--seed", "1") as page:
-        until(20, "300 lines", lambda: file.read_text().count(" model_result ") > 300)
+        until(60, "300 lines", lambda: file.read_text().count(" model_result ") > 300)
         metrics = fetch(page)
         count = int(re.search(r"^model_refreshes_total (\d+)", metrics, re.M)[1])
         low = int(re.search(r'^model_result_distribution_bucket\{le="0.9"\} (\d+)', metrics, re.M)[1])

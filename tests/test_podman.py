@@ -25,11 +25,3 @@ def test_each_container_has_no_rights_and_stays_down_after_a_reboot(lab, engine)
         assert host["ReadonlyRootfs"] and host["RestartPolicy"]["Name"] == "on-failure", service
         # Root in the container is the student, and not root on the machine.
         assert int(status.split("\nUid:\t")[1].split()[0]) >= 4242, service
-
-
-def test_the_students_first_stack_publishes_ports(lab):
-    """Before the lab's step to the host network, a container has a network of its own."""
-    name = f"{lab.project}-ports"
-    docker("run", "-d", "--name", name, "-p", "127.0.0.1:18025:8025", image("axllent/mailpit"))  # noqa: F405
-    until(10, "the published port", lambda: fetch("http://127.0.0.1:18025/readyz") is not None)  # noqa: F405
-    docker("rm", "-f", "-v", name)

@@ -56,15 +56,6 @@ def test_the_health_checks_work_in_their_containers(lab):
         run_health_check(lab, service)
 
 
-def test_a_service_that_crashes_starts_again(lab):
-    started = lambda: docker("inspect", "-f", "{{.State.StartedAt}}", lab.container("mailpit"))
-    before = started()
-    # A Go program ends with an error at this signal. After docker kill, Docker wouldn't start it again.
-    # Without -d, docker asks how kill ended, which Podman may have forgotten together with the container.
-    docker("exec", "-d", lab.container("mailpit"), "kill", "-QUIT", "1")
-    until(60, "a new start", lambda: started() != before and fetch(f"{lab.mailpit}/readyz") is not None)
-
-
 def is_readable(url, origin="http://attacker.example"):
     """Whether a web page of that origin may read the answer, by the header that browsers look at."""
     answer = run("curl", "-qsSi", "--noproxy", "*", "-H", f"Origin: {origin}", url)
@@ -177,13 +168,3 @@ def test_samples_and_mails_outlive_down(lab):
     until(20, "a sample more", lambda: lab.ask("count_over_time(model_result[1h])") > samples)
     assert mails <= set(lab.mails())
     assert lab.password() == password
-
-
-def test_a_model_that_is_down_is_reported_and_mailed(lab):
-    lab.model.stop()
-    until(20, "the target is down", lambda: lab.ask("up") == 0)
-    said = lab.run("check", "exporter", "prometheus", code=1)
-    assert "cargo run --release" in said and "connection refused" in said
-    until(60, "its mail", lambda: lab.mails(f"FIRING ModelMockDown at {lab.model.address}"))
-    lab.model.start("--value", "0.5")
-    until(90, "the mail of its end", lambda: lab.is_over("ModelMockDown"))

@@ -2,13 +2,11 @@
 
 The sites scrape every second. The tests build on each other."""
 
-import pathlib
 import re
 
 import pytest
 
-from lab import LABEL, Model, docker, edit, end, fetch, free_ports, image, put, start, until, value, vector
-from test_accidents import scene  # noqa: F401 (a fixture)
+from lab import LABEL, Model, docker, edit, fetch, free_ports, image, put, until, value, vector
 from test_stack import exposed, is_readable
 
 
@@ -114,14 +112,3 @@ def test_check_says_that_samples_a_store_refuses_are_lost(lab):
     lab.run("store", "up")
     said = until(60, "check.sh says that writing fails", lambda: failing(lab, "a"))
     assert "samples were refused and are lost" in said
-
-
-def test_an_interrupted_pull_ends_and_leaves_no_file(scene, tmp_path):
-    env = scene.env("hang") | {"TMPDIR": str(tmp_path)}
-    with open(scene.folder / "said", "wb") as said:
-        store = start(scene.lab / "scripts/store.sh", "up", env=env, stdout=said, stderr=said)
-    pull = until(10, "the pull", lambda: int((scene.folder / "calls.pull").read_text()))
-    end(store)
-    assert "interrupted" in (scene.folder / "said").read_text()
-    until(5, "the end of the pull", lambda: not pathlib.Path(f"/proc/{pull}").exists())
-    assert not list(tmp_path.iterdir())

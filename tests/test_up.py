@@ -1,12 +1,11 @@
 """How up.sh starts the stack on a real engine, and what keeps it from that."""
 
-import os
 import shutil
 import socket
 
 import pytest
 
-from lab import docker, edit, end, image, one_line, run, start, until
+from lab import docker, edit, end, image, needs_root, one_line, run, start, until
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +85,7 @@ def test_a_program_at_the_models_port_over_ipv6_is_not_asked(lab):
 
 def test_if_dockers_host_network_is_not_this_machines_it_says_so(lab):
     # In a network of its own, a script reaches the engine, but not the engine's host network.
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("only root can make a network, and only on Linux: sudo -E scripts/test.sh up")
+    needs_root()
     said = run("unshare", "--net", lab.root / "scripts/up.sh", "mailpit", env=lab.env, code=1)
     assert "Docker's host network is not this machine's" in said
 
