@@ -35,14 +35,13 @@ check_rules() {
 	# On a network of containers, an Alertmanager has the name of its service.
 	response=$(get "$prometheus/api/v1/alertmanagers" 2>/dev/null | json_values |
 		values data/activeAlertmanagers/N/url | paste -s -d ' ' -)
-	names="localhost|127[.]0[.]0[.]1|[[]::1[]]"
+	names="localhost|127[.]0[.]0[.]1|[[]::1[]]" todo="set ${alertmanager#http://} under alerting:, then $restart"
 	if ! is_on_host_network; then
+		todo="ask whose localhost that is (section 5.2), then $start"
 		names=$(docker inspect -f '{{index .Config.Labels "com.docker.compose.service"}}' "$(container alertmanager)")
 	fi
 	found=$(printf '%s\n' "$response" | grep -oE "http://($names):${alertmanager##*:}/[^ ]*" | head -n 1)
-	[ -z "$response" ] || response="it sends alerts to $response, not to $alertmanager"
-	report_value "Prometheus knows its Alertmanager" "$found" "${response:-it sends alerts nowhere}" \
-		"see alerting: in its configuration, then $restart"
+	report_value "Prometheus knows its Alertmanager" "$found" "it sends alerts to ${response:-no address}" "$todo"
 }
 
 # load_notifications: sets $sent to the notifications since Alertmanager started, $lost to those that failed, $tries to
@@ -141,6 +140,8 @@ check_alert() {
 	load_rule
 	criterion="a result passes ${limit:-the limit of the rule}"
 	[ -n "$rule" ] || report FAIL "$criterion" "Prometheus hasn't loaded an alert on model_result" "section 5.4" || return
+	! printf '%s\n' "$rule" | grep -qE '^model_result([{].*[}])? >=? [1-9]' ||
+		report FAIL "$criterion" "a result is at most 1" "correct expr: of $alert (section 5.4), then $restart" || return
 	wait_for 12 "Prometheus scrapes the model" has_scraped
 	# The label instance of the target that is the model here, under any address.
 	instance=$(printf '%s\n' "$targets" | awk -F '\t' -v port=":${exporter##*:}/" '

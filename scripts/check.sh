@@ -151,13 +151,21 @@ is_on_host_network() {
 	[ "$(inspect '{{.HostConfig.NetworkMode}}')" = host ]
 }
 
-# check_kept FOLDER SECTION: checks that the data in the folder outlives the container. A volume without a name, which
-# is 64 hexadecimal digits long, doesn't: the next container gets another one.
+# check_kept FOLDER SECTION: checks that the data in the folder outlives the container. A volume without a name doesn't:
+# the next container gets another one. The mounts of the container aren't enough: up -d keeps a volume that was removed
+# from the file, but after down, it is gone.
 check_kept() {
 	criterion="its data outlives the container"
-	response=$(inspect '{{range .Mounts}}{{println .Destination .Type .Name .Source}}{{end}}' |
-		awk -v folder="$1/" 'NF && index(folder, $1 "/") == 1 { print length($1), $0 }' | sort -rn | head -n 1 |
-		awk '$3 == "bind" || $3 == "volume" && length($4) != 64 { print $3, $4 }')
+	response=$(in_stack config --format json 2>/dev/null | json_values |
+		awk -F '\t' -v folder="$1/" -v volumes="services/$service/volumes/" '
+			index($1, volumes) != 1 { next }
+			$1 ~ /type$/ { kind = $2; source = "" }
+			$1 ~ /source$/ { source = $2 }
+			$1 ~ /target$/ && index(folder, $2 "/") == 1 && length($2) > longest {
+				longest = length($2)
+				found = source == "" ? "" : kind " " source
+			}
+			END { print found }')
 	[ -n "$response" ] || [ $stack = stack ] ||
 		{ report open "$criterion" "your Compose file doesn't mount a named volume at $1 yet" "section $2" && return; }
 	report_value "$criterion" "$response" "stack/compose.yaml doesn't mount a named volume at $1" "add one, then $start"
@@ -215,6 +223,7 @@ check_config() {
 	verdict=FAIL todo="correct that, then $restart"
 	case $problems in
 	'') report ok "$2" "${file#"$root/"}" && return ;;
+	*"does not point to an existing file"*"isn't among"*) todo="compare rule_files: with volumes:, then $restart" ;;
 	*"does not point to an existing file"*) todo="mount that file with volumes:, then $start" ;;
 	esac
 	# Neither program tells the text that it read.
