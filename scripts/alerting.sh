@@ -55,6 +55,7 @@ load_notifications() {
 	done=$(($(metric "$alertmanager" alertmanager_notification_requests_total) - tries))
 	if [ "$lost" != 0 ] || [ "$tries" != 0 ] && [ "$done" -lt "$sent" ]; then
 		reason=$(docker logs --tail 1000 "$(container alertmanager)" 2>&1 | sed -n '/otif/s/.* err="\{0,1\}//p' | tail -n 1)
+		reason=${reason%\"}
 		reason=${reason:-see docker logs}
 	fi
 }

@@ -156,7 +156,9 @@ is_on_host_network() {
 # from the file, but after down, it is gone.
 check_kept() {
 	criterion="its data outlives the container"
-	response=$(in_stack config --format json 2>/dev/null | json_values |
+	response=$(in_stack config --format json 2>/dev/null) ||
+		{ report open "$criterion" "Compose doesn't accept the file" "correct it" && return; }
+	response=$(printf '%s\n' "$response" | json_values |
 		awk -F '\t' -v folder="$1/" -v volumes="services/$service/volumes/" '
 			index($1, volumes) != 1 { next }
 			$1 ~ /type$/ { kind = $2; source = "" }
@@ -227,7 +229,8 @@ check_config() {
 	*"does not point to an existing file"*) todo="mount that file with volumes:, then $start" ;;
 	esac
 	# Neither program tells the text that it read.
-	printf '%s\n' "$problems" | grep -qv "perhaps unchanged$" || verdict=open todo=$restart
+	printf '%s\n' "$problems" | grep -qv "perhaps unchanged$" || verdict=open
+	printf '%s\n' "$problems" | grep -qvE "perhaps unchanged$|still has an older" || todo=$restart
 	report $verdict "$2" "$(printf '%s\n' "$problems" | paste -s -d ';' - | sed 's/;/; /g')" "$todo"
 }
 
@@ -298,7 +301,7 @@ check_targets() {
 	*) todo="see scrape_configs: in its configuration, and $prometheus/targets" ;;
 	esac
 	if [ -n "$no_port$twice" ]; then
-		report FAIL "$criterion" "${no_port:+the target $no_port lacks a port}${twice:+ $twice is there twice}" \
+		report FAIL "$criterion" "${no_port:+the target $no_port lacks a port${twice:+; }}${twice:+$twice is there twice}" \
 			"correct targets:, then $restart"
 	elif [ "$all" = 0 ] || [ -n "$error" ]; then
 		report FAIL "$criterion" "$up of $all up ${error:+($error)}" "$todo"
