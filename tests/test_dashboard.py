@@ -63,10 +63,6 @@ def judge(dashboard, limit=0.9, description=""):
 ACCEPTED = {
     "as it is": ("title", "Mine"),
     "percentage": (f"{DEFAULTS}thresholds", STEPS_AT_90),
-    "rgb": (f"{RED}color", "rgb(255, 0, 0)"),
-    "dark red": (f"{RED}color", "#8B0000"),
-    "short": (f"{RED}color", "#F00"),
-    "name": (f"{RED}color", "semi-dark-red"),
     "quoted name": (f"{TARGET}expr", '{__name__="model_result"}'),
     "quoted name and label": (f"{TARGET}expr", '{job="model_mock", __name__="model_result"}'),
     "label": (f"{TARGET}expr", 'model_result{job="model_mock", instance=~"local.*"}'),
@@ -76,14 +72,9 @@ ACCEPTED = {
     "a second query": ("panels/0/targets", [{"expr": "up", "refId": "A"}, PANEL["targets"][0] | {"refId": "B"}]),
     "a second panel": ("panels", [{"id": 2, "type": "stat", "title": 'a "\\" {[,:'}, PANEL]),
     "a colour of the line": ("panels/0/fieldConfig/overrides", [{"properties": [{"id": "color", "value": {}}]}]),
-}
+} | {color: (f"{RED}color", color) for color in ("rgb(255, 0, 0)", "#8B0000", "#F00", "semi-dark-red")}
 REFUSED = {
     "percentage at 0.9": (f"{DEFAULTS}thresholds/mode", "percentage", "no red threshold at 90 %"),
-    "rate": (f"{TARGET}expr", "rate(model_result[5m])", "not model_result but rate"),
-    "times 100": (f"{TARGET}expr", "100*model_result", "not model_result but"),
-    "absent": (f"{TARGET}expr", "absent(model_result)", "not model_result but"),
-    "another metric": (f"{TARGET}expr", "model_result2", "not model_result but"),
-    "two names": (f"{TARGET}expr", '{__name__=~"model_result.*"}', "not model_result but"),
     "hidden": (f"{TARGET}hide", True, "hidden"),
     "Loki": (f"{TARGET}datasource", {"type": "loki", "uid": "loki"}, "the data source is loki"),
     "another source": (f"{TARGET}datasource/uid", "nowhere", "the data source does not answer"),
@@ -109,6 +100,9 @@ REFUSED |= {
     color: (f"{RED}color", color, "no red threshold at 0.9")
     for color in "brown #8B4513 #A52A2A magenta #FF00FF rgb(255,0,255) orange #FF7F00 rgba(255,0,0,0.1) #000".split()
 }
+OTHERS = "rate(model_result[5m])", "100*model_result", "absent(model_result)", "model_result2", '{__name__=~"model.*"}'
+for expr in OTHERS:
+    REFUSED[expr] = (f"{TARGET}expr", expr, f"not model_result but {expr}")
 # It leaves these to a person.
 UNKNOWN = {
     "library panel": ("panels/0", {"id": 1, "libraryPanel": {"name": "lib", "uid": "lib1"}}),

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 import my_stack
-from lab import ENVIRONMENT, ROOT, WORK, Engine, fetch_json, image, put, run, until
+from lab import ENVIRONMENT, ROOT, WORK, Engine, fetch, image, put, run, until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.search(r"^\| message \|.*\n\|.*\n((\|.*\n)*)", README, re.M)[1].splitlines()
@@ -56,10 +56,6 @@ def compose(folder, *words):
     return run("docker", "compose", *words, cwd=folder, env=ENVIRONMENT, code=None)
 
 
-def prometheus(path):
-    return fetch_json(f"http://localhost:9090/api/v1/{path}")["data"]
-
-
 @pytest.mark.parametrize("message, row", MESSAGES, ids=[message for message, _ in MESSAGES])
 def test_message(message, row, folder, request):
     count, name, before, after = MISTAKES[message]
@@ -80,7 +76,7 @@ def test_message(message, row, folder, request):
         output = until(90, message, lambda: message in (log := compose(folder, "logs", "prometheus")) and log)
         until(60, "Exited", lambda: "Exited" in compose(folder, "ps", "-a"))
     elif f"`{message}` (page Target health)" in row:
-        until(90, message, lambda: message in str(prometheus("targets")["activeTargets"]))
+        until(90, message, lambda: message in fetch("http://localhost:9090/api/v1/targets"))
     else:
         assert message in output, output
     if "the line named" in row:
@@ -91,9 +87,9 @@ def test_message(message, row, folder, request):
 
 
 def applies_after_restart(row, folder):
-    """Not a message: a changed prometheus.yml has no effect until Prometheus starts again."""
+    """Not a message: a changed prometheus.yml doesn't take effect until Prometheus starts again."""
     compose(folder, "up", "-d")
-    interval = lambda: re.search("scrape_interval: (5s|7s)", prometheus("status/config")["yaml"])[1]
+    interval = lambda: re.search("scrape_interval: (5s|7s)", fetch("http://localhost:9090/api/v1/status/config"))[1]
     put(folder / "prometheus.yml", (folder / "prometheus.yml").read_text().replace("5s", "7s"))
     assert "Running" in compose(folder, "up", "-d")
     assert until(90, "Prometheus answers", interval) == "5s"
