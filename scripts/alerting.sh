@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# What check.sh, which sources this file, checks of alerts: the rules in Prometheus, Alertmanager, Mailpit, and for
+# The parts of check.sh, which sources this file, on alerts: the rules in Prometheus, Alertmanager, Mailpit, and for
 # --alert one high result on its way to the alert and to the mail.
 # shellcheck disable=SC2154 # check.sh and common.sh set the other variables
 
-# load_rule: sets $rules to what Prometheus says of its alerting rules, and of the first on model_result that ends with
-# > and a figure, or otherwise the first on model_result: $alert, $limit, $alerts and $rule, which are its name, the
-# figure, the path of its alerts in $rules, and its query.
+# load_rule: sets $rules to Prometheus' answer about its alerting rules, and $alert, $limit, $alerts and $rule to the
+# name, the figure, the path of the alerts in $rules, and the query of one rule: the first on model_result that ends
+# with > and a figure, or otherwise the first on model_result.
 load_rule() {
 	rules=$(get "$prometheus/api/v1/rules?type=alert" 2>/dev/null | json_values)
 	found=$(printf '%s\n' "$rules" | awk -F '\t' '
@@ -25,22 +25,23 @@ check_rules() {
 	criterion="the alerting rules are loaded"
 	load_rule
 	if [ "$stack" = my-stack ] && [ -z "$(printf '%s\n' "$rules" | values data/groups/N/name)" ]; then
-		report open "$criterion" "there are none yet" "section 5.4"
+		report open "$criterion" "Prometheus hasn't loaded a rule yet" "section 5.4"
 		return
 	fi
 	error=$(printf '%s\n' "$rules" | values data/groups/N/rules/N/lastError | grep . | head -n 1)
 	report_value "$criterion" "$([ -n "$error" ] || echo "${rule:+$alert: $rule}")" \
-		"${error:-none is about model_result}" "see rule_files: in its configuration, and $prometheus/rules"
+		"${error:-none of them asks for model_result}" "see rule_files: in its configuration, and $prometheus/rules"
 
 	# On a network of containers, an Alertmanager has the name of its service.
-	response=$(get "$prometheus/api/v1/alertmanagers" 2>/dev/null | json_values | values data/activeAlertmanagers/N/url)
-	names="localhost|127[.]0[.]0[.]1|[[]::1[]]"
+	response=$(get "$prometheus/api/v1/alertmanagers" 2>/dev/null | json_values |
+		values data/activeAlertmanagers/N/url | paste -s -d ' ' -)
+	names="localhost|127[.]0[.]0[.]1|[[]::1[]]" todo="set ${alertmanager#http://} under alerting:, then $restart"
 	if ! is_on_host_network; then
+		todo="ask whose localhost that is (section 5.2), then $start"
 		names=$(docker inspect -f '{{index .Config.Labels "com.docker.compose.service"}}' "$(container alertmanager)")
 	fi
-	report_value "Prometheus knows its Alertmanager" \
-		"$(printf '%s\n' "$response" | grep -E "^http://($names):${alertmanager##*:}/" | head -n 1)" \
-		"${response:-none is active}${response:+ is not this machine}" "see alerting: in its configuration, then $restart"
+	found=$(printf '%s\n' "$response" | grep -oE "http://($names):${alertmanager##*:}/[^ ]*" | head -n 1)
+	report_value "Prometheus knows its Alertmanager" "$found" "it sends alerts to ${response:-no address}" "$todo"
 }
 
 # load_notifications: sets $sent to the notifications since Alertmanager started, $lost to those that failed, $tries to
@@ -54,6 +55,7 @@ load_notifications() {
 	done=$(($(metric "$alertmanager" alertmanager_notification_requests_total) - tries))
 	if [ "$lost" != 0 ] || [ "$tries" != 0 ] && [ "$done" -lt "$sent" ]; then
 		reason=$(docker logs --tail 1000 "$(container alertmanager)" 2>&1 | sed -n '/otif/s/.* err="\{0,1\}//p' | tail -n 1)
+		reason=${reason%\"}
 		reason=${reason:-see docker logs}
 	fi
 }
@@ -66,10 +68,10 @@ check_alertmanager() {
 	criterion="no notification failed"
 	load_notifications
 	if [ -n "$reason" ]; then
-		report FAIL "$criterion" "of $sent since Alertmanager started, $lost failed, and $tries requests: $reason" \
-			"correct that; then docker restart $container counts from 0"
+		[ "$lost" != 0 ] && response="Alertmanager gave up on $lost of $sent" || response="$tries attempts to send one failed"
+		report FAIL "$criterion" "$response: $reason" "correct that; then docker restart $container counts from 0"
 	elif [ "$sent" = 0 ]; then
-		report open "$criterion" "none was sent yet" "scripts/check.sh --alert"
+		report open "$criterion" "Alertmanager hasn't sent one yet" "scripts/check.sh --alert"
 	else
 		report ok "$criterion" "$sent sent"
 	fi
@@ -92,7 +94,7 @@ is_high() {
 	response=$(metric "$exporter" model_result)
 	[ -n "$response" ] || abort_reason="the model doesn't answer"
 	[ "$waited" -lt 15 ] || [ -n "$(query "$prometheus" "count(${rule%[<>]*})")" ] ||
-		abort_reason="the rule's ${rule%[<>]*}has no value"
+		abort_reason="Prometheus doesn't find the rule's ${rule%[<>]*}"
 	result=$(get --get --data-urlencode "query=$rule" "$prometheus/api/v1/query" 2>/dev/null | json_values |
 		sed -n 's|^data/result/||p' | of_model value/1)
 	[ -n "$result" ]
@@ -138,7 +140,9 @@ check_alert() {
 	done
 	load_rule
 	criterion="a result passes ${limit:-the limit of the rule}"
-	[ -n "$rule" ] || report FAIL "$criterion" "Prometheus has no alert on model_result" "section 5.4" || return
+	[ -n "$rule" ] || report FAIL "$criterion" "Prometheus hasn't loaded an alert on model_result" "section 5.4" || return
+	! printf '%s\n' "$rule" | grep -qE '^model_result([{].*[}])? >=? [1-9]' ||
+		report FAIL "$criterion" "a result is at most 1" "correct expr: of $alert (section 5.4), then $restart" || return
 	wait_for 12 "Prometheus scrapes the model" has_scraped
 	# The label instance of the target that is the model here, under any address.
 	instance=$(printf '%s\n' "$targets" | awk -F '\t' -v port=":${exporter##*:}/" '

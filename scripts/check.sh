@@ -1,7 +1,7 @@
 #!/bin/sh
 # check.sh [PART...]: checks each acceptance criterion of the lab, prints a line for each, and counts them.
 # check.sh --alert: waits until a result passes the rule's limit, the alert fires and its mail arrives.
-# check.sh --own: looks for a dashboard of your own that meets the four requirements, and says what is missing.
+# check.sh --own: looks for a dashboard of your own that meets the four requirements, and names its mistakes.
 #
 # PART is exporter, prometheus, alertmanager, mailpit or grafana; all five by default, and logging and store if
 # they run. It checks your own stack in my-stack, unless only the finished one runs. Set GRAFANA_PASSWORD, or type
@@ -30,7 +30,7 @@ tab=$(printf '\t')
 ok=0 FAIL=0 open=0 password='' login='' images=''
 
 # choose_stack: sets $stack to the folder of the stack that runs, otherwise to my-stack if it is there; and $start
-# and $restart to what starts it, and what lets it read its files again.
+# and $restart to the commands that start it and that make it read its files again.
 choose_stack() {
 	# The model as a container is for your own stack, too.
 	running=$(compose_containers | awk -F '\t' -v model="$(image exporter)" '$2 == "running" && $3 != model { print $5 }')
@@ -90,7 +90,7 @@ check_file() {
 	response=$(in_stack config -q 2>&1) && images=$(in_stack config --images 2>/dev/null) &&
 		report ok "$criterion" "by docker compose config" && return
 	case $response in
-	*"no configuration file"*) report open "$criterion" "my-stack has no compose.yaml yet" "section 5.2" ;;
+	*"no configuration file"*) report open "$criterion" "my-stack/compose.yaml is missing" "section 5.2" ;;
 	*) report FAIL "$criterion" "$(printf '%s\n' "$response" | tail -n 1 | sed "s|^ *||; s|$root/||g")" \
 		"correct it: messages at the end of section 5.2" ;;
 	esac
@@ -103,13 +103,17 @@ check_ready() {
 	container=$(container "$1")
 	image=$(image "$1")
 	if [ -z "$container" ] && [ $stack = my-stack ] && ! printf '%s\n' "$images" | grep -qF -- "${image%:*}"; then
-		report open "$criterion" "your stack has no service with the image $image yet" "sections 5.2 to 5.4"
+		report open "$criterion" "your Compose file doesn't name the image $image yet" "sections 5.2 to 5.4"
 		return 1
 	fi
-	[ -n "$container" ] || report FAIL "$criterion" "$stack has no container of $image" "$start" || return
-	response=$(inspect '{{if ne .State.Status "running"}}{{.Name}} is {{.State.Status}} {{.State.Error}}{{end}}')
-	[ -z "$response" ] || report FAIL "$criterion" \
-		"${response#/}: $(docker logs --tail 1 "$container" 2>&1 | sed 's/.* msg=//')" "correct that, then $start" || return
+	[ -n "$container" ] || report FAIL "$criterion" "in $stack, the container of $image is missing" "$start" || return
+	container=$(inspect '{{.Name}}' | sed 's|^/||')
+	response=$(inspect '{{if ne .State.Status "running"}}{{.State.Status}}: {{.State.Error}}{{end}}')
+	# If the engine tells no error, such as a port in use: the program's last line.
+	[ "${response%: }" = "$response" ] ||
+		response="$response$(docker logs --tail 1 "$container" 2>&1 | sed 's/.* msg=//')"
+	[ "$(inspect '{{.State.ExitCode}}')" = 0 ] && todo=$start || todo="correct that, then $start"
+	[ -z "$response" ] || report FAIL "$criterion" "$container isn't running, but $response" "$todo" || return
 	wait_for 30 "$criterion" get -o /dev/null "$(readiness "$1")" 2>/dev/null
 	require_http "$criterion" "$(readiness "$1")" \
 		"see ports: and network_mode: of the service, and docker logs $container" || return
@@ -117,7 +121,7 @@ check_ready() {
 	hash=$(inspect '{{index .Config.Labels "com.docker.compose.config-hash"}}')
 	hashes=$(in_stack config --hash '*' 2>/dev/null)
 	if [ -n "$hashes" ] && ! printf '%s\n' "$hashes" | grep -qxF -- "$service $hash"; then
-		report FAIL "$criterion" "its container isn't what the Compose file of $stack says" "$start"
+		report FAIL "$criterion" "its container differs from the Compose file of $stack" "$start"
 	else
 		report ok "$criterion" "$(url "$1")"
 	fi
@@ -147,16 +151,26 @@ is_on_host_network() {
 	[ "$(inspect '{{.HostConfig.NetworkMode}}')" = host ]
 }
 
-# check_kept FOLDER SECTION: checks that the data in the folder outlives the container. A volume without a name, which
-# is 64 hexadecimal digits long, doesn't: the next container gets another one.
+# check_kept FOLDER SECTION: checks that the data in the folder outlives the container. A volume without a name doesn't:
+# the next container gets another one. The mounts of the container aren't enough: up -d keeps a volume that was removed
+# from the file, but after down, it is gone.
 check_kept() {
 	criterion="its data outlives the container"
-	response=$(inspect '{{range .Mounts}}{{println .Destination .Type .Name .Source}}{{end}}' |
-		awk -v folder="$1/" 'NF && index(folder, $1 "/") == 1 { print length($1), $0 }' | sort -rn | head -n 1 |
-		awk '$3 == "bind" || $3 == "volume" && length($4) != 64 { print $3, $4 }')
+	response=$(in_stack config --format json 2>/dev/null) ||
+		{ report open "$criterion" "Compose doesn't accept the file" "correct it" && return; }
+	response=$(printf '%s\n' "$response" | json_values |
+		awk -F '\t' -v folder="$1/" -v volumes="services/$service/volumes/" '
+			index($1, volumes) != 1 { next }
+			$1 ~ /type$/ { kind = $2; source = "" }
+			$1 ~ /source$/ { source = $2 }
+			$1 ~ /target$/ && index(folder, $2 "/") == 1 && length($2) > longest {
+				longest = length($2)
+				found = source == "" ? "" : kind " " source
+			}
+			END { print found }')
 	[ -n "$response" ] || [ $stack = stack ] ||
-		{ report open "$criterion" "your Compose file has no named volume at $1 yet" "section $2" && return; }
-	report_value "$criterion" "$response" "stack/compose.yaml has no named volume at $1" "add one, then $start"
+		{ report open "$criterion" "your Compose file doesn't mount a named volume at $1 yet" "section $2" && return; }
+	report_value "$criterion" "$response" "stack/compose.yaml doesn't mount a named volume at $1" "add one, then $start"
 }
 
 check_exporter() {
@@ -167,7 +181,7 @@ check_exporter() {
 
 	result=$(metric "$exporter" model_result)
 	report_value "model_result is from 0 to 1" "$(printf '%s\n' "$result" | grep -xE '[01]|0[.][0-9]+|[0-9.]+e-[0-9]+')" \
-		"it is '$result'" "see what listens on port ${exporter##*:}, then $start_model" || return
+		"it is '$result'" "stop the other program on port ${exporter##*:}, then $start_model" || return
 
 	criterion="model_result changes within two intervals"
 	count=$(metric "$exporter" model_refreshes_total)
@@ -207,18 +221,20 @@ check_config() {
 	path=$(setting config.file "$container")
 	file=$(printf '%s\n' "$files" | awk -F '\t' -v path="$path" '$3 == path { print $2 }')
 	[ -n "$file" ] || report FAIL "$2" "$path isn't a file of yours" "mount it with volumes:, then $start" || return
-	problems=$({
-		config_errors "$1"
-		file_problems "$1" "$(metric "$(url "$1")" "$3")"
-	} | paste -s -d ';' - | sed 's/;/; /g')
-	todo="correct that, then $restart"
+	problems=$(config_errors "$1"; file_problems "$1" "$(metric "$(url "$1")" "$3")")
+	verdict=FAIL todo="correct that, then $restart"
 	case $problems in
+	'') report ok "$2" "${file#"$root/"}" && return ;;
+	*"does not point to an existing file"*"isn't among"*) todo="compare rule_files: with volumes:, then $restart" ;;
 	*"does not point to an existing file"*) todo="mount that file with volumes:, then $start" ;;
 	esac
-	report_value "$2" "$([ -n "$problems" ] || echo "${file#"$root/"}")" "$problems" "$todo"
+	# Neither program tells the text that it read.
+	printf '%s\n' "$problems" | grep -qv "perhaps unchanged$" || verdict=open
+	printf '%s\n' "$problems" | grep -qvE "perhaps unchanged$|still has an older" || todo=$restart
+	report $verdict "$2" "$(printf '%s\n' "$problems" | paste -s -d ';' - | sed 's/;/; /g')" "$todo"
 }
 
-# file_problems SERVICE TIME: prints what is wrong with $files, which the service read at that time.
+# file_problems SERVICE TIME: prints the mistakes in $files, which the service read at that time.
 file_problems() {
 	# With automatic reload, it isn't read again if only its time changed.
 	interval=$(setting config.auto-reload-interval "$container" | tr -dc 0-9)
@@ -226,7 +242,8 @@ file_problems() {
 	loaded=$(get "$prometheus/api/v1/rules" 2>/dev/null | json_values | values data/groups/N/file)
 	printf '%s\n' "$files" | while IFS=$tab read -r changed file inside; do
 		name=${file#"$root/"}
-		docker exec "$container" cat "$inside" 2>/dev/null | cmp -s - "$file" || echo "the container still has an older $name"
+		docker exec "$container" cat "$inside" 2>/dev/null | cmp -s - "$file" ||
+			{ echo "the container still has an older $name" && changed=0; }
 		if grep -qE "^[{\"' ]*groups[\"']? *:" "$file"; then
 			printf '%s\n' "$loaded" | grep -qxF -- "$inside" || ! grep -qE "(alert|record)[\"']? *:" "$file" ||
 				echo "$name isn't among the files of rule_files: in ${path##*/}"
@@ -235,7 +252,8 @@ file_problems() {
 				echo "in $name, a target is host:port, without http://"
 			continue
 		fi
-		! awk "BEGIN { exit !($changed > ${2:-0} && $changed > $reload) }" || echo "$name was changed after $1 read it"
+		! awk "BEGIN { exit !($changed > ${2:-0} && $changed > $reload) }" ||
+			echo "$name was saved after $1 read it, perhaps unchanged"
 		awk '/^---/ && begun { exit 1 } !/^ *(#|$|---|%)/ { begun = 1 }' "$file" ||
 			echo "$1 reads $name only down to its second ---"
 	done
@@ -245,7 +263,12 @@ check_prometheus() {
 	check_ready prometheus || return
 	check_config prometheus "its configuration is a file of yours, and right" \
 		prometheus_config_last_reload_success_timestamp_seconds
-	check_kept "$(setting storage.tsdb.path "$container" | grep . || echo /prometheus)" 5.2
+	folder=$(get "$prometheus/api/v1/status/flags" | json_values | values 'data/storage[.]tsdb[.]path')
+	case $folder in
+	/*) ;;
+	*) folder=$(inspect '{{.Config.WorkingDir}}')/$folder ;;
+	esac
+	check_kept "$folder" 5.2
 	check_targets
 	check_rules
 	check_writes Prometheus "$prometheus"
@@ -278,7 +301,7 @@ check_targets() {
 	*) todo="see scrape_configs: in its configuration, and $prometheus/targets" ;;
 	esac
 	if [ -n "$no_port$twice" ]; then
-		report FAIL "$criterion" "${no_port:+the target $no_port has no port}${twice:+ $twice is there twice}" \
+		report FAIL "$criterion" "${no_port:+the target $no_port lacks a port${twice:+; }}${twice:+$twice is there twice}" \
 			"correct targets:, then $restart"
 	elif [ "$all" = 0 ] || [ -n "$error" ]; then
 		report FAIL "$criterion" "$up of $all up ${error:+($error)}" "$todo"

@@ -188,7 +188,7 @@ store_port() {
 	sed -n "/^  $1:/,/listen-address/s/.*--web.listen-address=127.0.0.1:\([0-9]*\).*/\1/p" "$root/stack/store/compose.yaml"
 }
 
-# read_password: sets $password from stack/.env. Dies if the file has no password, or one that Compose reads
+# read_password: sets $password from stack/.env. Dies if the file lacks a password, or has one that Compose reads
 # differently: with quotes, dollars, blanks, a comment or CRLF.
 read_password() {
 	[ -e "$env_file" ] || die "$env_file is missing: run scripts/up.sh, which makes it"

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Reads JSON, and judges dashboards, for check.sh, which sources this file. What the judge can't read, it leaves to a
-# person. No program reads JSON on every laptop; Compose does, as YAML, but refuses half of a pair of surrogates.
+# Reads JSON, and judges dashboards, for check.sh, which sources this file. It leaves those that it can't read to a
+# person. Not every laptop has a program for JSON; Compose reads it, as YAML, but refuses half of a pair of surrogates.
 
 # json_values: prints each value of the JSON on standard input, in a line: its path, a tab, the value. {"a": [{"b": 1}]}
 # becomes a/0/b, a tab, and 1. Control characters in strings become blanks.

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What check.sh, which sources this file, checks of Grafana: the password, the data source, and with --own a dashboard.
+# The parts of check.sh, which sources this file, on Grafana: the password, the data source, and with --own a dashboard.
 # shellcheck disable=SC2154 # check.sh and common.sh set the other variables
 
 # ask_password: sets $typed to the password as it is typed, unseen. However it ends, the terminal gets its settings
@@ -30,7 +30,8 @@ log_in() {
 		ask_password
 	fi
 	password=$typed
-	[ -n "$password" ] || report FAIL "$1" "the password isn't known" "GRAFANA_PASSWORD=... scripts/check.sh" || return
+	[ -n "$password" ] ||
+		{ report open "$1" "check.sh doesn't know your password" "run it at a terminal, and type it there" && return 1; }
 	[ "$password" != admin ] || report FAIL "$1" "it is the default" "change it at $grafana/profile/password" || return
 	login=$(as_admin "$password" -f "$grafana/api/user" 2>/dev/null | json_values | values login | grep . || echo refused)
 	[ "$login" != refused ] || report FAIL "$1" "Grafana refuses the password" "$todo"
@@ -38,7 +39,7 @@ log_in() {
 
 check_grafana() {
 	check_ready grafana healthy || return
-	check_kept /var/lib/grafana 5.3
+	check_kept "$(inspect '{{range .Config.Env}}{{println .}}{{end}}' | sed -n 's/^GF_PATHS_DATA=//p')" 5.3
 
 	criterion="your password works, and is not the default"
 	response=$(request -o /dev/null -w '%{http_code}' "$grafana/api/search")
@@ -48,28 +49,41 @@ check_grafana() {
 	report ok "$criterion" "of the user $login"
 
 	load_sources
-	report_value "a data source answers model_result" "$(printf '%s\n' "$sources" | cut -f 3 | paste -s -d ' ' -)" \
-		"none of the type Prometheus does" \
+	criterion="a data source answers model_result"
+	[ -n "$all" ] || [ "$stack" = stack ] ||
+		{ report open "$criterion" "you haven't added one of the type Prometheus yet" "section 5.3" && return; }
+	report_value "$criterion" "$(printf '%s\n' "$sources" | cut -f 3 | paste -s -d ' ' -)" "$(source_errors)" \
 		"Connections > Data sources at $grafana: Save & test; scripts/check.sh prometheus" || return
-	slow=$(printf '%s\n' "$sources" | awk -F '\t' '
-		$2 != "5s" { print $3 ": " ($2 == "" ? "15s, the default" : $2); exit }')
+	slow=$(printf '%s\n' "$sources" | awk -F '\t' '$2 != "5s" { print $3 ": " $2; exit }')
 	report_value "its scrape interval is 5s" "$([ -n "$slow" ] || echo "as Prometheus scrapes")" "$slow" \
 		"Connections > Data sources at $grafana > Interval behaviour > Scrape interval: 5s, then Save & test"
 }
 
-# load_sources: sets $sources to the data sources that answer model_result, a line each: UID, interval and name.
+# load_sources: sets $all to the data sources of the type Prometheus, a line each: UID, interval, name and URL; and
+# $sources to the lines of those that answer model_result.
 load_sources() {
-	# Directly after a start, no data source has a value yet.
+	# Directly after a start, the data sources can't answer yet.
 	wait_for 12 "Prometheus scrapes the model" has_scraped
-	sources=$(as_admin "$password" "$grafana/api/datasources" | json_values | awk -F '\t' '
+	all=$(as_admin "$password" "$grafana/api/datasources" | json_values | awk -F '\t' -v OFS='\t' '
 		{ split($1, part, "/"); value[$1] = $2 }
+		function field(path, empty) { return value[n "/" path] == "" ? empty : value[n "/" path] }
 		END { for (n = 0; n <= part[1]; n++) if (value[n "/type"] == "prometheus")
-			print value[n "/uid"] "\t" value[n "/jsonData/timeInterval"] "\t" value[n "/name"] }' |
-		while IFS= read -r line; do
-			address=$grafana/api/datasources/proxy/uid/${line%%"$tab"*}/api/v1/query
-			[ -z "$(as_admin "$password" --get --data-urlencode 'query=count(model_result)' "$address" | one_value)" ] ||
-				printf '%s\n' "$line"
-		done)
+			print value[n "/uid"], field("jsonData/timeInterval", "15s, the default"), value[n "/name"],
+				field("url", "an empty URL") }')
+	sources=$(printf '%s\n' "$all" | while IFS= read -r line; do
+		address=$grafana/api/datasources/proxy/uid/${line%%"$tab"*}/api/v1/query
+		[ -z "$(as_admin "$password" --get --data-urlencode 'query=count(model_result)' "$address" | one_value)" ] ||
+			printf '%s\n' "$line"
+	done)
+}
+
+# source_errors: the errors of the data sources, as Save & test shows them, if none answers model_result.
+source_errors() {
+	[ -n "$sources" ] || printf '%s\n' "$all" | while IFS=$tab read -r uid _ name address; do
+		error=$(as_admin "$password" "$grafana/api/datasources/uid/$uid/health" | json_values | values message |
+			sed 's/^[A-Z][a-z]* "[^"]*": //; s/ - There was an error.*//; s/^Success.*/it answers, but not model_result/')
+		echo "$name at $address: $error"
+	done | paste -s -d ';' - | sed 's/;/; /g'
 }
 
 # check_own: judges the best dashboard of those that didn't come with the lab.
@@ -93,11 +107,12 @@ check_own() {
 	shown=$(printf '%s\n' "$best" | cut -f 3)
 	address=${best##*"$tab"}
 	case $best in
-	'') report FAIL "$criterion" "there is none" "Dashboards > New > New dashboard at $grafana, as in section 5.3" ;;
+	'') report FAIL "$criterion" "you haven't saved one" \
+		"Dashboards > New > New dashboard at $grafana, as in section 5.3" ;;
 	# A label may select no series; Grafana replaces a variable, which begins with a dollar sign.
 	0"$tab"*[$]*) report ok "$criterion" "$address" ;;
 	0"$tab"*) report_value "$criterion" "$(query "$prometheus" "count($shown)" | sed "s|.*|$address|")" \
-		"$shown has no value" "scripts/check.sh prometheus; otherwise Edit at $address, then Save dashboard" ;;
+		"Prometheus doesn't find $shown" "scripts/check.sh prometheus; otherwise Edit at $address, then Save dashboard" ;;
 	?"$tab"*) report open "$criterion" "it can't be judged: $reasons" \
 		"look at $address: model_result as a graph from 0 to 1, 15 minutes, every 5 s, a red line at $limit" ;;
 	*) report FAIL "$criterion" "$reasons" "Edit at $address, then Save dashboard" ;;

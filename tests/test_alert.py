@@ -33,11 +33,17 @@ def load(lab):
     lab.run("up", "prometheus")
 
 
-def test_a_rule_whose_query_has_no_value_is_told_at_once(lab, load):
-    load('model_result{job="model_mok"} > 0.9')
-    said = lab.run("check", "--alert", code=1)
-    assert "a result passes 0.9: the rule's model_result{job=\"model_mok\"} has no value" in said
-    assert "see expr: of ModelResultHigh" in said
+@pytest.mark.parametrize(
+    "rule, words",
+    [
+        ('model_result{job="mok"} > 0.9', "0.9: Prometheus doesn't find the rule's model_result{job=\"mok\"}"),
+        ("model_result > 90", "90: a result is at most 1"),
+    ],
+)
+def test_a_rule_that_no_result_can_meet_is_told_at_once(lab, load, rule, words):
+    load(rule)
+    said = lab.run("check", "--alert", code=1, timeout=60)
+    assert f"a result passes {words}" in said and "expr: of ModelResultHigh" in said
 
 
 def test_the_threshold_is_the_rules(lab, load):

@@ -6,13 +6,18 @@ import socket
 import pytest
 
 import my_stack
-from lab import ENVIRONMENT, ROOT, WORK, Engine, fetch_json, image, put, run, until
+from lab import ENVIRONMENT, ROOT, WORK, Engine, fetch, image, put, run, until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.search(r"^\| message \|.*\n\|.*\n((\|.*\n)*)", README, re.M)[1].splitlines()
 # message: how many blocks of the README are written, the file with the mistake, what to replace, and by what.
 MISTAKES = {
     "mapping values are not allowed in this context": (5, "compose.yaml", "    network_mode", "      network_mode"),
+    "could not find expected ':'": (5, "compose.yaml", "    volumes:", "    volumes"),
+    "did not find expected key": (5, "compose.yaml", "    volumes:", "   volumes:"),
+    "did not find expected '-' indicator": (5, "prometheus.yml", "    scrape", "   scrape"),
+    "must be a array": (2, "compose.yaml", "      - ./prom", "      ./prom"),
+    "cannot unmarshal !!map into []*targetgroup.Group": (5, "prometheus.yml", "      - targets", "        targets"),
     "services must be a mapping": (2, "compose.yaml", "  prometheus:", "prometheus:"),
     "services.volumes must be a mapping": (2, "compose.yaml", "    volumes:", "  volumes:"),
     'mapping key "services" already defined': (5, "compose.yaml", r"\Z", "services:\n  grafana:\n    image: none\n"),
@@ -27,7 +32,6 @@ MISTAKES = {
     "lookup host.docker.internal on 127.0.0.11:53": (2, "prometheus.yml", "localhost", "host.docker.internal"),
     "bind: address already in use": (5, "compose.yaml", r"\Z", ""),
     "Error loading config (--config.file=prometheus.yml)": (5, "compose.yaml", "^      - --(config|storage).*\n", ""),
-    "parsing YAML file /etc/prometheus/prometheus.yml: yaml: line 2": (5, "prometheus.yml", "    scrape", "   scrape"),
     "open /prometheus/queries.active: permission denied": (5, "compose.yaml", "prometheus-data:/", "./data:/"),
     "Running": (5, "prometheus.yml", r"\Z", ""),
 }
@@ -52,10 +56,6 @@ def compose(folder, *words):
     return run("docker", "compose", *words, cwd=folder, env=ENVIRONMENT, code=None)
 
 
-def prometheus(path):
-    return fetch_json(f"http://localhost:9090/api/v1/{path}")["data"]
-
-
 @pytest.mark.parametrize("message, row", MESSAGES, ids=[message for message, _ in MESSAGES])
 def test_message(message, row, folder, request):
     count, name, before, after = MISTAKES[message]
@@ -72,19 +72,24 @@ def test_message(message, row, folder, request):
     assert wrong != files[name] or not after
     put(folder / name, wrong)
     output = compose(folder, "up", "-d")
-    if "(log" in row:
-        until(90, message, lambda: message in compose(folder, "logs", "prometheus"))
+    if f"`{message}` (log" in row:
+        output = until(90, message, lambda: message in (log := compose(folder, "logs", "prometheus")) and log)
         until(60, "Exited", lambda: "Exited" in compose(folder, "ps", "-a"))
-    elif "(page Target health)" in row:
-        until(90, message, lambda: message in str(prometheus("targets")["activeTargets"]))
+    elif f"`{message}` (page Target health)" in row:
+        until(90, message, lambda: message in fetch("http://localhost:9090/api/v1/targets"))
     else:
         assert message in output, output
+    if "the line named" in row:
+        named = int(re.search(rf"line (\d+): {re.escape(message)}", output)[1])
+        same = [old == new for old, new in zip(files[name].splitlines(), wrong.splitlines())]
+        places = {"the one above": (-1, 0), "the one below": (0, 1), "the block that starts": range(20)}
+        assert same.index(False) + 1 - named in next(lines for words, lines in places.items() if words in row), output
 
 
 def applies_after_restart(row, folder):
-    """Not a message: a changed prometheus.yml has no effect until Prometheus starts again."""
+    """Not a message: a changed prometheus.yml doesn't take effect until Prometheus starts again."""
     compose(folder, "up", "-d")
-    interval = lambda: re.search("scrape_interval: (5s|7s)", prometheus("status/config")["yaml"])[1]
+    interval = lambda: re.search("scrape_interval: (5s|7s)", fetch("http://localhost:9090/api/v1/status/config"))[1]
     put(folder / "prometheus.yml", (folder / "prometheus.yml").read_text().replace("5s", "7s"))
     assert "Running" in compose(folder, "up", "-d")
     assert until(90, "Prometheus answers", interval) == "5s"
