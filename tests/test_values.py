@@ -198,6 +198,8 @@ def test_each_panel_has_a_place_of_its_own_and_a_description(name):
         assert x + width <= 24 and not cells & taken, title
         taken |= cells
         assert len(panel["description"]) > 20 and panel["description"].endswith("."), title
+        windows = re.findall(r"\[(\d+)m", json.dumps(panel["targets"]))
+        assert all({"1": "minute"}.get(each, f" {each} minutes") in panel["description"] for each in windows), title
         # A graph asks for the range; every other panel asks for now.
         over_time = panel["type"] in ("timeseries", "state-timeline", "heatmap")
         assert all((each["range"], each["instant"]) == (over_time, not over_time) for each in panel["targets"]), title
