@@ -1,5 +1,6 @@
 """The values of the dashboards' queries and of the rule on drift, by promtool, and the look of the panels."""
 
+import itertools
 import json
 import random
 import re
@@ -174,19 +175,23 @@ def test_drift_fires_within_15_minutes_and_never_in_a_day_without(tmp_path):
 
 
 def test_the_dashboards_show_the_last_15_minutes_and_refresh_every_5_s():
-    sources = {"modelmock-class": "${datasource}", "modelmock": "prometheus"}
-    for name, dashboard in DASHBOARDS.items():
-        assert (dashboard["refresh"], dashboard["time"]) == ("5s", {"from": "now-15m", "to": "now"})
-        asked = {target["datasource"]["uid"] for panel in panels(name).values() for target in panel["targets"]}
-        assert asked == {sources[dashboard["uid"]]} and "id" not in dashboard
+    class_source, own_sources = {("prometheus", "${datasource}")}, {("prometheus", "prometheus"), ("loki", "loki")}
+    sources = {"modelmock-class": class_source, "modelmock": own_sources}
+    for dashboard in DASHBOARDS.values():
+        shown = [dashboard[key] for key in ("refresh", "time", "timezone", "editable")]
+        assert shown == ["5s", {"from": "now-15m", "to": "now"}, "browser", True] and "id" not in dashboard
+        asked = set(re.findall(r'"type": "(\w+)", "uid": "(.*?)"', json.dumps(dashboard["panels"])))
+        assert asked == sources[dashboard["uid"]]
     (model,), (source, classes) = (DASHBOARDS[name]["templating"]["list"] for name in ("model", "class"))
-    lists = [(each["name"], each["query"]["query"], each["multi"]) for each in (model, classes)]
+    lists = [(each["name"], each["query"]["query"], each["multi"], each["refresh"]) for each in (model, classes)]
     query = 'label_values(up{job="model_mock"}, %s)'
-    assert lists == [("instance", query % "instance", False), ("class", query % "class", True)]
+    assert lists == [("instance", query % "instance", False, 1), ("class", query % "class", True, 2)]
     # The lists start with the first model, with all classes, and with the lab's Prometheus.
     assert (model["current"], classes["current"]["value"], classes["allValue"]) == ({}, ["$__all"], ".*")
     assert source["current"]["value"] == "prometheus"
-    assert DASHBOARDS["model"]["links"][0]["url"] == "/d/modelmock-class"
+    for here, there in itertools.permutations(DASHBOARDS.values()):
+        link = here["links"][0]
+        assert (link["url"], link["title"], link["keepTime"]) == (f"/d/{there['uid']}", there["title"], True)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
