@@ -231,20 +231,23 @@ LOOK = {
     "Above 0.9": COUNT,
     "Alerts firing": COUNT,
     "Result": (FROM_0_TO_1, [("green", 0), ("red", HIGH)]),
-    "Latest result": ({"decimals": 3}, [("blue", 0), ("red", HIGH)]),
+    "Latest result": ({"decimals": 3, "noValue": "none"}, [("blue", 0), ("red", HIGH)]),
     "Target": ({}, [(ORANGE, 0), (BLUE, 1)]),
-    "Refreshes/min": ({"decimals": 1}, [("blue", 0)]),
+    "Refreshes/min": ({"decimals": 1, "noValue": "none"}, [("blue", 0)]),
     "Quantiles: summary and histogram": (FROM_0_TO_1, [("green", 0)]),
     "Mean of 10 minutes": (FROM_0_TO_1, [("green", 0), ("red", DRIFT)]),
 }
 QUANTILES = [f"{each} from the {source}" for each in ("0.5", "0.9") for source in ("summary", "histogram")]
 LEGENDS = {"Up": ["up", "of"], "Quantiles: summary and histogram": QUANTILES, "Alerts": list(RULES)}
+LEGENDS |= {"Result": ["{{instance}}"], "Models that were down": ["{{instance}} {{student}}"]}
 
 
 def test_the_panels_have_their_scales_thresholds_and_legends():
     for title, (scale, steps) in LOOK.items():
         field = PANELS[title]["fieldConfig"]["defaults"]
         assert ({key: field[key] for key in scale}, limits(field)) == (scale, steps) and "unit" not in field, title
+        colored = PANELS[title]["options"].get("colorMode") == "background_solid"
+        assert colored == (ORANGE in dict(steps)), title
     for title, legends in LEGENDS.items():
         assert [target["legendFormat"] for target in PANELS[title]["targets"]] == legends
     for title, panel in PANELS.items():
@@ -252,8 +255,11 @@ def test_the_panels_have_their_scales_thresholds_and_legends():
         if panel["type"] == "timeseries":
             lines = len(limits(field)) > 1
             assert field["custom"]["thresholdsStyle"]["mode"] == ("line" if lines else "off"), title
-            # A result stays until the next one.
+            # A result stays until the next one. While the model is down, the line has a gap.
             assert field["custom"]["lineInterpolation"] == ("stepAfter" if title == "Result" else "linear"), title
+            assert not field["custom"]["spanNulls"] and panel["options"]["legend"]["showLegend"], title
+        # Only in this format, Grafana subtracts each bucket from the next one.
+        assert title.startswith("Distribution") == (panel["targets"][0].get("format") == "heatmap"), title
         if panel["type"] == "state-timeline":
             # If the color's mode were "thresholds", Grafana would draw merged states without the mappings' colors.
             assert panel["options"]["mergeValues"] and field["color"]["mode"] == "fixed"
