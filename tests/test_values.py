@@ -282,11 +282,14 @@ def test_the_table_of_a_class_is_on_the_first_screen():
     fields = overrides(table)
     shown = [(fields[name].get("unit"), fields[name]["decimals"]) for name in ("High in 5 min", "Result", "Age")]
     assert shown == [("percentunit", 0), (None, 3), ("suffix: s", 1)]
+    cells = [fields[name]["custom.cellOptions"]["type"] for name in ("State", "High in 5 min", "Result", "Age")]
+    assert cells == ["color-background", "color-background", "gauge", "color-background"]
     assert limits(fields["High in 5 min"]) == [("transparent", 0), (ORANGE, 0.5)]
     assert limits(fields["Age"]) == [("transparent", 0), (ORANGE, STALE)]
     assert limits(fields["Result"]) == [("blue", 0), ("orange", HIGH)]
     assert (fields["Result"]["min"], fields["Result"]["max"]) == (0, 1)
     # A click leads to the model.
+    assert "?var-instance=${__field.labels.instance}&" in PANELS["Result"]["fieldConfig"]["defaults"]["links"][0]["url"]
     timeline = PANELS["Models that were down"]["fieldConfig"]["defaults"]["links"][0]["url"]
     for url, model in ((fields["Model"]["links"][0]["url"], "__value.raw"), (timeline, "__field.labels.instance")):
         assert url == f"/d/modelmock?var-instance=${{{model}}}&from=${{__from}}&to=${{__to}}"
