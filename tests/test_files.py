@@ -52,11 +52,14 @@ LIMITS = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
     "read_only": True,
+    "tmpfs": ["/tmp"],
     "pids_limit": 256,
     "logging": {"driver": "json-file", "options": {"max-size": "1m", "max-file": "3"}},
 }
 
 
+READY = {"prometheus": "9090/-/ready", "alertmanager": "9093/-/ready", "grafana": "3000/api/health", "loki": "3100/"}
+SETTINGS = {"mailpit": {"MP_MAX_MESSAGES": "500", "MP_DISABLE_VERSION_CHECK": "true"}, "grafana": {"GOGC": "25"}}
 FILES = [("compose", 7), ("store/compose", 3), ("store/compose store/thanos", 8)]
 
 
@@ -72,9 +75,14 @@ def test_each_service_has_limits_and_stays_down_after_a_reboot_and_its_volumes_h
         assert name in MEMORY[int(service["mem_limit"]) >> 20], name
         assert {key: service[key] for key in LIMITS} == LIMITS, name
         assert service["memswap_limit"] == service["mem_limit"], name
+        health = service.get("healthcheck", {})
+        assert READY.get(name, "") in str(health) and health.get("interval", "1m0s") == "1m0s", name
+        assert SETTINGS.get(name, {}).items() <= service.get("environment", {}).items(), name
         assert service["restart"] == ("no" if name == "folder" else "on-failure"), name
         mounts = {mount["target"]: mount for mount in service.get("volumes", [])}
         assert all(mount["type"] == "tmpfs" or mount["source"] for mount in mounts.values()), name
+        files = [mount for mount in mounts.values() if mount["type"] == "bind"]
+        assert all(mount["read_only"] and mount["bind"]["selinux"] == "z" for mount in files), name
         declared = docker("image", "inspect", "-f", "{{json .Config.Volumes}}", service["image"], code=None)
         if declared.startswith("{"):
             assert set(json.loads(declared)) <= set(mounts), name
