@@ -90,7 +90,8 @@ def test_prometheus_and_alertmanager_run_with_the_settings_of_the_files(lab):
         assert set(re.findall(f"^ *{setting}: (.*)$", config, re.M)) == {"5s"}, setting
     assert fetch_json(f"{lab.prometheus}/api/v1/rules")["data"]["groups"][0]["interval"] == 5
     alertmanager = fetch_json(f"{lab.alertmanager}/api/v2/status")["config"]["original"]
-    assert re.findall("repeat_interval: (.*)", alertmanager) == ["1h"]
+    assert re.findall(r"(?:wait|interval): (.*)", alertmanager) == ["0s", "200ms", "1h", "30s", "5m", "30s"]
+    assert f"--web.external-url={lab.alertmanager}/" in docker("inspect", lab.container("alertmanager"))
 
 
 def test_grafana_runs_with_the_settings_of_the_file(lab, grafana):
