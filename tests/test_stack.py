@@ -145,7 +145,9 @@ def texts(lab, beginning):
     """The texts of the mails whose subjects begin like this, the latest first."""
     messages = fetch_json(f"{lab.mailpit}/api/v1/messages?limit=500")["messages"]
     found = [message["ID"] for message in messages if message["Subject"].startswith(beginning)]
-    return [fetch_json(f"{lab.mailpit}/api/v1/message/{each}")["Text"].replace("\r\n", "\n") for each in found]
+    found = [fetch_json(f"{lab.mailpit}/api/v1/message/{each}") for each in found]
+    assert not any(mail["HTML"] for mail in found)
+    return [mail["Text"].replace("\r\n", "\n") for mail in found]
 
 
 def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
@@ -157,7 +159,7 @@ def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
     until(20, "Prometheus has the result", lambda: lab.ask("model_result") == 0.95)
     lab.model.start("--value", "0.5")
     until(20, "its mail", lambda: len(lab.mails(beginning)) > count)
-    assert re.match(rf"{beginning}[\d:]+ UTC: {re.escape(summary)}", lab.mails(beginning)[0])
+    assert re.match(rf"{beginning}\d\d:\d\d:\d\d UTC: {re.escape(summary)}", lab.mails(beginning)[0])
     text = texts(lab, beginning)[0]
     for line in (
         f"ModelResultHigh at {address} is firing: {summary}\n",
@@ -166,7 +168,10 @@ def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
     ):
         assert line in text
     lab.quiet()
-    assert f"ModelResultHigh at {address} is resolved, was:" in texts(lab, f"RESOLVED ModelResultHigh at {address}")[0]
+    text = texts(lab, f"RESOLVED ModelResultHigh at {address}")[0]
+    assert f"ModelResultHigh at {address} is resolved, was:" in text
+    begun, ended = re.search("^Since (.*) UTC, resolved (.*) UTC$", text, re.M).groups()
+    assert begun < ended
 
 
 def test_samples_and_mails_outlive_down(lab):
