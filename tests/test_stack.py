@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lab import ROOT, docker, fetch, fetch_json, has_image, image, listens, needs, run, until
+from lab import ROOT, docker, edit, fetch, fetch_json, has_image, image, listens, needs, run, until
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,8 @@ def test_prometheus_and_alertmanager_run_with_the_settings_of_the_files(lab):
         assert set(re.findall(f"^ *{setting}: (.*)$", config, re.M)) == {"5s"}, setting
     assert fetch_json(f"{lab.prometheus}/api/v1/rules")["data"]["groups"][0]["interval"] == 5
     alertmanager = fetch_json(f"{lab.alertmanager}/api/v2/status")["config"]["original"]
-    assert re.findall(r"(?:wait|interval): (.*)", alertmanager) == ["0s", "200ms", "1h", "30s", "5m", "30s"]
+    times = sorted(re.findall(r"(?:wait|interval): (.*)", alertmanager))
+    assert times == ["0s", "1h", "200ms", "30s", "30s", "5m"]
     assert f"--web.external-url={lab.alertmanager}/" in docker("inspect", lab.container("alertmanager"))
 
 
@@ -108,6 +109,7 @@ def test_grafana_runs_with_the_settings_of_the_file(lab, grafana):
     for section, name in [(section, name) for section in names for name in names[section]]:
         assert settings[section][name] == ("true" if "disable" in name else "false"), name
     assert settings["security"]["brute_force_login_protection_max_attempts"] == "100"
+    assert f"login admin, password {grafana}\n" in lab.said
     with pytest.raises(OSError, match="401"):
         fetch(f"{lab.grafana}/api/search")
     home = fetch_json(f"{lab.grafana}/api/dashboards/home", password=grafana)["dashboard"]
@@ -120,11 +122,16 @@ def test_the_data_sources_of_grafana_work_and_cannot_be_changed(lab, grafana):
     assert {uid: source["url"] for uid, source in sources.items()} == urls
     assert all(source["readOnly"] for source in sources.values())
     assert sources["prometheus"]["isDefault"] and sources["prometheus"]["jsonData"]["timeInterval"] == "5s"
+    link = sources["loki"]["jsonData"]["derivedFields"][0]["url"]
+    assert link == "/d/modelmock?time=${__value.raw}&time.window=300000"
     health = fetch_json(f"{lab.grafana}/api/datasources/uid/prometheus/health", password=grafana)
     assert health["status"] == "OK"
     for uid in ("modelmock", "modelmock-class"):
         found = fetch_json(f"{lab.grafana}/api/dashboards/uid/{uid}", password=grafana)
         assert found["meta"]["provisioned"] and found["dashboard"]["panels"]
+    edit(lab.stack / "grafana/provisioning/datasources/loki.yml", "window=300000", "window=100000")
+    lab.run("up", "grafana")
+    assert "window=100000" in fetch(f"{lab.grafana}/api/datasources", password=grafana)
 
 
 def test_the_page_add_new_connection_of_grafana_works_offline(lab, grafana):
