@@ -35,7 +35,8 @@ def arrives_from_both(lab):
 
 def test_two_sites_write_and_are_told_apart(lab):
     said = lab.run("store", "up")
-    assert f"http://localhost:{lab.ports[19090]}" in said and "Grafana isn't running" in said
+    addresses = [f"http://localhost:{lab.ports[port]}" for port in (19090, 19091, 19092)]
+    assert re.findall("^(?:The store|Site a|Site b) +(.*)", said, re.M) == addresses and "Grafana isn't running" in said
     until(60, "both sites are in the store", lambda: arrives_from_both(lab))
     assert value(lab.store, 'model_result{site="b"}') == 0.95
     assert "what site-a writes arrives" in lab.run("check", "store")
