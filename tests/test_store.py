@@ -58,6 +58,7 @@ def test_without_the_store_a_site_alerts_and_check_says_that_samples_wait(lab):
     assert "no sample is lost while site-a runs" in said
     firing = 'ALERTS{alertname="ModelResultHigh",alertstate="firing"}'
     until(60, "site b alerts", lambda: value(lab.sites["b"], firing) == 1)
+    assert f"localhost:{lab.ports[9093]}/" in fetch(f"{lab.sites['b']}/api/v1/alertmanagers")
     docker("start", lab.container("store", "-store"))
     until(60, "check.sh is content", lambda: "0 failed" in lab.run("check", "store", code=None))
 
