@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lab import LABEL, Model, docker, edit, end, fetch, free_ports, image, put, start, until, value, vector
+from lab import LABEL, Model, docker, edit, end, fetch, fetch_json, free_ports, image, put, start, until, value, vector
 from test_accidents import scene  # noqa: F401 (a fixture)
 from test_stack import exposed, is_readable
 
@@ -98,6 +98,8 @@ def test_grafana_has_it_as_a_data_source_while_it_runs(lab):
     lab.run("store", "up")
     proxy, sites = f"{lab.grafana}/api/datasources/proxy/uid/store", "count(count by (site) (model_result{site!=''}))"
     until(60, "its answer", lambda: value(proxy, sites, password=lab.password()) == 2)
+    source = fetch_json(f"{lab.grafana}/api/datasources/uid/store", password=lab.password())
+    assert source["jsonData"]["timeInterval"] == "5s"
     lab.run("store", "down")
     # Grafana's proxy would remember the data source for some seconds.
     with pytest.raises(OSError, match="404"):
