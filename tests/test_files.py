@@ -77,6 +77,8 @@ def test_each_service_has_limits_and_stays_down_after_a_reboot_and_its_volumes_h
         assert service["memswap_limit"] == service["mem_limit"], name
         health = service.get("healthcheck", {})
         assert READY.get(name, "") in str(health) and health.get("interval", "1m0s") == "1m0s", name
+        if kept := re.search(r"retention[.time]*=(\d+)d", str(service.get("command"))):
+            assert int(kept[1]) == {"prometheus": 30, "site-a": 15, "site-b": 15}.get(name, 90), name
         assert SETTINGS.get(name, {}).items() <= service.get("environment", {}).items(), name
         assert service["restart"] == ("no" if name == "folder" else "on-failure"), name
         mounts = {mount["target"]: mount for mount in service.get("volumes", [])}
