@@ -102,7 +102,7 @@ def test_a_line_arrives_with_the_labels_of_the_metric_and_its_own_time(lab):
 def test_check_says_why_no_line_arrives(lab):
     lab.model.start("--interval", "1")
     os.utime(lab.logs / "model.log", (0, 0))
-    said = lab.run("check", "logging", code=1)
+    said = lab.run("check", code=1)
     assert "FAIL  the model's lines arrive: none in the last 10 s" in said and "cargo run --release | tee" in said
     write(lab, "model", [f"{stamp(-8 * DAY)} model_result 0.5"])
     refused = "Loki refused 1 since it started"
