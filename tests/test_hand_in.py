@@ -35,9 +35,11 @@ def work(lab):
     edit(mine / "compose.yaml", "( *)GF_SERVER_HTTP_ADDR.*", rf'\g<0>\n\1GF_SERVER_HTTP_PORT: "{lab.ports[3000]}"')
     edit(mine / "alertmanager.yml", "( *)require_tls: false", r"\g<0>\n\1auth_password: REAL-SECRET")
     secrets = "token: |\n  REAL-SECRET\n  REAL-SECRET\n- MY_PASSWORD=REAL-SECRET\n"
+    secrets += "".join(f"{key}: REAL-SECRET\n" for key in ("webhook_url", "api_url", "api_key", "credentials"))
+    secrets += "-----BEGIN KEY-----\nREAL-SECRET\n-----END KEY-----\n"
     put(mine / "extra.yml", f"{secrets}url: https://me:REAL-SECRET@lab.example\n")
     put(mine / "answers.md", f"1. The container's.\n\nsum: 0\nMine is {PASSWORD}, by the way.\n")
-    put(mine / "smtp-password", "REAL-SECRET")
+    put(mine / "smtp-password.yml", "REAL-SECRET")
     put(mine / ".env", "WORD=REAL-SECRET")
     services = [name for name in ("prometheus", "alertmanager", "mailpit", "grafana") if has_image(f".*/{name}")]
     run("docker", "compose", "up", "-d", *services, cwd=mine, env=lab.env)
@@ -123,7 +125,7 @@ def test_it_holds_the_verdicts_and_the_traces_of_the_work(lab, hand_in):
 
 def test_it_holds_the_files_without_passwords(work, hand_in):
     assert "REAL-SECRET" not in hand_in and PASSWORD not in hand_in
-    assert facts(hand_in, "left-out") == [".env", "smtp-password"]
+    assert facts(hand_in, "left-out") == [".env", "smtp-password.yml"]
     for name in ("compose.yaml", "prometheus.yml", "rules.yml"):
         quoted = hand_in.split(f"== my-stack/{name}\n")[1].split("\n== ")[0]
         assert "".join(f"| {line}\n" for line in (work / name).read_text().splitlines()) in quoted + "\n", name
