@@ -183,6 +183,7 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
     texts[111] = "hello\n"
     texts[112] = signed(texts[112].replace("number: 112", "number: 112; touch hacked"))
     texts[113] = vary(hand_in, 113, ["0.95"] * 720)
+    texts[114] = signed(re.sub("^fired: .*", "fired: 3 ModelResultHigh", texts[114], flags=re.M))
     del texts[129]
     files = []
     for number, text in texts.items():
@@ -194,7 +195,7 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
     assert time.monotonic() - before < 60 and "\033" not in said and not list(lab.root.rglob("hacked"))
     rows = {line.split()[0]: line.split() for line in said.splitlines()[1:]}
     assert [f"{number} {row[-1]}" for number, row in rows.items() if row[-1] != "-"] == re.split(r";\s", ODD)
-    assert len(rows) == 30
+    assert len(rows) == 30 and rows["114"][8] == "3"
     ok, failed = (len([line for line in facts(hand_in, "check") if line.startswith(word)]) for word in ("ok ", "FAIL "))
     row = rows["114"]
     assert [int(row[2]), int(row[3])] == [ok, failed] and row[5:8] == ["60", "100%", "1"] and row[10] == "1"
