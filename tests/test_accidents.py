@@ -37,8 +37,9 @@ pull*)
 exec*) [ "$ACCIDENT" != slow ] || : >"$CALLS.answers" ;;
 esac
 """
-# Nothing listens on this machine, or the service has just come up.
+# Nothing listens on this machine, each address answers with a page, or the service has just come up.
 CURL = """#!/bin/sh
+[ "$ACCIDENT" != page ] || { echo "$WORDS" && exit; }
 [ "$ACCIDENT" = up ] || [ -e "$CALLS.answers" ] || { [ ! -e "$CALLS.signal" ] || kill $PPID; exit 7; }
 """
 # Each look at the clock takes two seconds.
@@ -187,6 +188,12 @@ def test_your_own_stack_runs(scene):
     scene.refuses(f"run docker compose down in {scene.lab}/my-stack, which keeps its data", "", "", "up", **running)
     # The model as a container is for that stack, too.
     assert scene.run("", "", "up", "exporter", **running) and scene.asked("up -d")
+
+
+@pytest.mark.parametrize("verdict, result", [("ok", "1"), ("ok", "1e-05"), ("FAIL", "1.5"), ("FAIL", "NaN")])
+def test_a_result_that_is_not_from_0_to_1_is_told(scene, verdict, result):
+    said = scene.run("page", f"model_result {result}", "check", "exporter")
+    assert f"\n{verdict:5} model_result is from 0 to 1: " in said
 
 
 def test_a_small_kit_starts_the_services_that_it_holds(scene):
