@@ -207,6 +207,10 @@ def test_a_small_kit_starts_the_services_that_it_holds(scene):
     assert scene.calls.read_text().count("up -d --pull never prometheus\n") == 1
     # Podman's API loads no packed file.
     assert (scene.folder / "calls.loaded").read_bytes() == b"an image"
+    # On a Mac, the kit's model is a container.
+    (scene.folder / "clock/uname").write_text("#!/bin/sh\necho Darwin\n")
+    (scene.folder / "clock/uname").chmod(0o755)
+    assert "start the model: scripts/up.sh exporter\n" in scene.run("", "", "check", "exporter")
 
 
 WRONG = ["", '"user"', "'secret'", "pa$$word", "secret # lab", "secret\r", "one", "one1\nGRAFANA_PASSWORD=two2"]
