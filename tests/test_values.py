@@ -309,8 +309,8 @@ def test_a_state_is_printed_in_words():
     assert found == dict.fromkeys(["Models", "Models that were down", "Target"], up_or_down)
 
 
-# On the first three, Grafana writes with a contrast of at least 4.5 (WCAG 2 AA), and readers who can't see colors can tell
-# blue and orange apart. The next two are text, readable in both themes. The others aren't behind text, and aren't text.
+# On the first three, Grafana writes with a contrast of at least 4.5 (WCAG 2 AA), and blue and orange differ without color,
+# too. The next two are text that is readable in both themes. The others are neither text nor behind text.
 COLORS = {ORANGE, BLUE, RED, "blue", "red", "transparent", "green", "orange", "text", "rgba(255,0,255,0.7)"}
 
 

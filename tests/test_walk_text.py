@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 import my_stack
-from lab import ENVIRONMENT, ROOT, fetch, modelmock, run, until, vector
+from lab import ENVIRONMENT, PORTS, ROOT, fetch, modelmock, run, until, vector
 
 FILES = ("README.md", *(f"stack/{name}.md" for name in ("logging", "extensions", "README", "teaching", "store/README")))
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
@@ -88,6 +88,19 @@ def test_minutes():
     assert sum(map(int, parts.values())) - int(parts["The finished stack"]) == minutes["5.7"]
     plan = re.findall(r"^\| (\d+) \| ", PAGES["stack/teaching.md"], re.M)
     assert "Three hours." in PAGES["stack/teaching.md"] and sum(map(int, plan)) == 180
+
+
+def test_messages_variables_and_ports():
+    files = [file for pattern in ("scripts/*.sh", "src/*.rs") for file in ROOT.glob(pattern)]
+    program = "\n".join(file.read_text() for file in files).replace("$1 is here", "modelmock is here")
+    shown = "…".join(re.findall(r"^\| `(?:FAIL  )?([^`]+)`", PAGES["stack/README.md"], re.M)).split("…")
+    shown += re.findall(r"\b[A-Z]+_[A-Z_]+=", TEXT)
+    assert [words for words in shown if words.strip(" =").split(" 127.")[0] not in program] == []
+    table = " ".join(re.findall(r"^\| ([\d, ]+) \| ", PAGES["stack/README.md"], re.M))
+    assert set(re.findall(r"\d+", table)) == {str(port) for port in PORTS[:11]} - {"5001", "5002"}
+    assert set(re.findall(r":(\d{4,5})\b", TEXT)) <= {str(port) for port in PORTS}
+    lines = re.split("…|`, `|\n", "\n".join(re.findall(r"^\| `(.*)` \| ", PAGES["stack/logging.md"], re.M)))
+    assert [line for line in lines if line not in (ROOT / "stack/fluent-bit/fluent-bit.yml").read_text()] == []
 
 
 def test_whole_files():
