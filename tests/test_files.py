@@ -102,6 +102,9 @@ def test_each_image_has_a_full_version_and_the_same_one_everywhere():
     assert {found for text in texts for found in re.findall(rf"(?:{names}):v?\d[\d.]*\d", text)} == images
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     assert f"modelmock:{version}" in images
+    # The README's command that removes the images.
+    listed = run("sh", "-c", re.search(r"image rm \$\((.*)\)`", (ROOT / "README.md").read_text())[1], cwd=ROOT).split()
+    assert len(listed) == 6 and set(listed) < images
 
 
 def test_promtool_accepts_the_metrics(model):
@@ -158,7 +161,9 @@ def test_the_pictures_have_descriptions_and_are_wide_but_small():
     assert sum(picture.stat().st_size for picture in pictures) <= 1.2 * 1024 * 1024
 
 
-def test_git_for_windows_keeps_the_line_ends(tmp_path):
+def test_git_leaves_out_what_is_private_and_keeps_the_line_ends_on_windows(tmp_path):
+    private = "stack/.env stack/logs/model.log my-stack/answers.md report-7.txt"
+    assert run("git", "check-ignore", *private.split(), cwd=ROOT).split() == private.split()
     run("git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, tmp_path / "clone")
     files = [file for folder in ("scripts", "stack") for file in (tmp_path / "clone" / folder).rglob("*.*")]
     assert files and not [file for file in files if file.suffix != ".png" and b"\r" in file.read_bytes()]
