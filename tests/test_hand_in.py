@@ -203,14 +203,14 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
 
 @pytest.mark.parametrize("limit, verdict", [("0.6", "ok"), ("0.55", QUIET), ("0.75", LATE), ("> 1", "FAIL  /rules")])
 def test_a_rule_on_drift_is_tried_with_other_series(lab, hand_in, limit, verdict):
-    """The one of the extension, with other limits: in a hand-in, among other files, as in a file of its own."""
+    """The one of the extension, with other limits, among other files of a hand-in, and the finished stack's."""
     solution = (lab.stack / "extensions.md").read_text().split("# my-stack/rules.yml\n")[1].split("```")[0]
     rules = solution.replace("> 0.6", f"> {limit}")
     put(lab.root / "rules.yml", rules)
     quoted = "".join(f"| {line}\n" for line in rules.splitlines())
     title = "== my-stack/extra.yml\n"
     put(lab.root / "handed.txt", hand_in.replace(title, f"== my-stack/drift.yml\n{quoted}{title}"))
-    files = [lab.root / "rules.yml", lab.root / "handed.txt"]
     # Each takes promtool some ten seconds.
-    said = lab.run("grade", "--rule", *(files if verdict.startswith("ok") else files[:1]))
+    both = [lab.stack / "prometheus/rules/model.yml", lab.root / "handed.txt"]
+    said = lab.run("grade", "--rule", *(both if verdict == "ok" else [lab.root / "rules.yml"]))
     assert said.count(verdict) == said.count("\n") and verdict in said
