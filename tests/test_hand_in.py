@@ -195,6 +195,7 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
     assert time.monotonic() - before < 60 and "\033" not in said and not list(lab.root.rglob("hacked"))
     rows = {line.split()[0]: line.split() for line in said.splitlines()[1:]}
     assert [f"{number} {row[-1]}" for number, row in rows.items() if row[-1] != "-"] == re.split(r";\s", ODD)
+    assert said.splitlines()[0] in (lab.stack / "teaching.md").read_text()
     assert len(rows) == 30 and rows["114"][8] == "3"
     ok, failed = (len([line for line in facts(hand_in, "check") if line.startswith(word)]) for word in ("ok ", "FAIL "))
     row = rows["114"]
