@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lab import LABEL, Model, docker, edit, end, fetch, fetch_json, free_ports, image, put, start, until, value, vector
+from lab import LABEL, Model, docker, edit, end, fetch, free_ports, image, put, start, until, value, vector
 from test_accidents import scene  # noqa: F401 (a fixture)
 from test_stack import exposed, is_readable
 
@@ -35,8 +35,7 @@ def arrives_from_both(lab):
 
 def test_two_sites_write_and_are_told_apart(lab):
     said = lab.run("store", "up")
-    addresses = [f"http://localhost:{lab.ports[port]}" for port in (19090, 19091, 19092)]
-    assert re.findall("^(?:The store|Site a|Site b) +(.*)", said, re.M) == addresses and "Grafana isn't running" in said
+    assert f"http://localhost:{lab.ports[19090]}" in said and "Grafana isn't running" in said
     until(60, "both sites are in the store", lambda: arrives_from_both(lab))
     assert value(lab.store, 'model_result{site="b"}') == 0.95
     assert "what site-a writes arrives" in lab.run("check", "store")
@@ -98,8 +97,7 @@ def test_grafana_has_it_as_a_data_source_while_it_runs(lab):
     lab.run("store", "up")
     proxy, sites = f"{lab.grafana}/api/datasources/proxy/uid/store", "count(count by (site) (model_result{site!=''}))"
     until(60, "its answer", lambda: value(proxy, sites, password=lab.password()) == 2)
-    source = fetch_json(f"{lab.grafana}/api/datasources/uid/store", password=lab.password())
-    assert source["jsonData"]["timeInterval"] == "5s"
+    assert '"timeInterval":"5s"' in fetch(f"{lab.grafana}/api/datasources/uid/store", password=lab.password())
     lab.run("store", "down")
     # Grafana's proxy would remember the data source for some seconds.
     with pytest.raises(OSError, match="404"):
