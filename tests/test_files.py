@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from lab import ENVIRONMENT, LABEL, ROOT, RUN, docker, fetch, image, names_what_is_there, needs, needs_docker, run
+from lab import ENVIRONMENT, LABEL, ROOT, RUN, docker, fetch, image, names_what_is_there, needs, needs_docker, put, run
 from my_stack import assemble
 
 STACK = ROOT / "stack"
@@ -123,6 +123,15 @@ def examples():
     lines = re.findall(r"^# (- targets: .*|  .*)$", (STACK / "prometheus/targets/class.yml").read_text(), re.M)
     assert [line.split(":")[0].strip() for line in lines] == ["- targets", "labels", "student", "class"]
     yield "\n".join(["# targets/class.yml: its own example", *lines])
+
+
+def test_the_commands_of_a_class_fill_its_file_and_empty_it(tmp_path):
+    page, file = (STACK / "teaching.md").read_text(), tmp_path / "class.yml"
+    assert re.findall(r"(\d+) \+ n", page) == ["5100"] * 2
+    put(file, before := (STACK / "prometheus/targets/class.yml").read_text())
+    for command, count in ((r"for .*\$class$", 30), ("sed .*", 0)):
+        run("sh", "-c", f"class={file}; {re.search(f'^{command}', page, re.M)[0]}")
+        assert file.read_text().startswith(before) and file.read_text().count("localhost:51") == count
 
 
 @pytest.mark.parametrize("block", list(examples()), ids=lambda block: block.splitlines()[0].strip("# "))
