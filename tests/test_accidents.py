@@ -166,6 +166,17 @@ def test_without_curl_docker_or_an_engine(scene):
         one_line(said)
 
 
+def test_without_python_a_build_that_fails_counts(scene):
+    few = scene.folder / "few"
+    few.mkdir()
+    for tool in "sh dirname readlink sed awk tee mkdir cat id".split():
+        (few / tool).symlink_to(shutil.which(tool))
+    (few / "cargo").write_text("#!/bin/sh\nexit 101\n")
+    (few / "cargo").chmod(0o755)
+    said = run(scene.lab / "scripts/test.sh", env=ENVIRONMENT | {"PATH": str(few), "CI": ""}, code=1)
+    assert said.splitlines()[-1].endswith(" passed, 1 failed, 4 skipped")
+
+
 @pytest.mark.parametrize("name", ["a:b", "a%b"])
 def test_a_path_that_docker_cannot_mount(scene, name):
     scene.lab = scene.lab.rename(scene.folder / name)
