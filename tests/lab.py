@@ -104,7 +104,9 @@ def names_what_is_there(root, texts):
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M) if heading else []
             anchors = [re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings]
             assert not heading or heading in anchors, f"{text} links to {name}#{heading}"
-        for name in set(re.findall(r"(?<![\w/*.-])(?:scripts|stack|src|tests)/[\w./-]*\w(?![\w*/])", written)):
+        below_stack = r"(?:prometheus|alertmanager|loki|fluent-bit)/[\w./-]+\.yml"
+        pattern = rf"(?<![\w/*.-])(?:{below_stack}|(?:scripts|stack|src|tests)/[\w./-]*\w(?![\w*/]))"
+        for name in set(re.findall(pattern, written)):
             found = [folder for folder in (root, text.parent) if (folder / name).exists()]
             # up.sh makes these.
             assert found or name.startswith(("stack/.env", "stack/logs")), f"{text} names {name}"

@@ -37,8 +37,9 @@ pull*)
 exec*) [ "$ACCIDENT" != slow ] || : >"$CALLS.answers" ;;
 esac
 """
-# Nothing listens on this machine, or the service has just come up.
+# Nothing listens on this machine, each address answers with a page, or the service has just come up.
 CURL = """#!/bin/sh
+[ "$ACCIDENT" != page ] || { echo "$WORDS" && exit; }
 [ "$ACCIDENT" = up ] || [ -e "$CALLS.answers" ] || { [ ! -e "$CALLS.signal" ] || kill $PPID; exit 7; }
 """
 # Each look at the clock takes two seconds.
@@ -165,6 +166,17 @@ def test_without_curl_docker_or_an_engine(scene):
         one_line(said)
 
 
+def test_without_python_a_build_that_fails_counts(scene):
+    few = scene.folder / "few"
+    few.mkdir()
+    for tool in "sh dirname readlink sed awk tee mkdir cat id".split():
+        (few / tool).symlink_to(shutil.which(tool))
+    (few / "cargo").write_text("#!/bin/sh\nexit 101\n")
+    (few / "cargo").chmod(0o755)
+    said = run(scene.lab / "scripts/test.sh", env=ENVIRONMENT | {"PATH": str(few), "CI": ""}, code=1)
+    assert said.splitlines()[-1].endswith(" passed, 1 failed, 4 skipped")
+
+
 @pytest.mark.parametrize("name", ["a:b", "a%b"])
 def test_a_path_that_docker_cannot_mount(scene, name):
     scene.lab = scene.lab.rename(scene.folder / name)
@@ -189,6 +201,12 @@ def test_your_own_stack_runs(scene):
     assert scene.run("", "", "up", "exporter", **running) and scene.asked("up -d")
 
 
+@pytest.mark.parametrize("verdict, result", [("ok", "1"), ("ok", "1e-05"), ("FAIL", "1.5"), ("FAIL", "NaN")])
+def test_a_result_that_is_not_from_0_to_1_is_told(scene, verdict, result):
+    said = scene.run("page", f"model_result {result}", "check", "exporter")
+    assert f"\n{verdict:5} model_result is from 0 to 1: " in said
+
+
 def test_a_small_kit_starts_the_services_that_it_holds(scene):
     (scene.lab / "images").mkdir()
     (scene.lab / "modelmock").touch(0o755)
@@ -200,6 +218,10 @@ def test_a_small_kit_starts_the_services_that_it_holds(scene):
     assert scene.calls.read_text().count("up -d --pull never prometheus\n") == 1
     # Podman's API loads no packed file.
     assert (scene.folder / "calls.loaded").read_bytes() == b"an image"
+    # On a Mac, the kit's model is a container.
+    (scene.folder / "clock/uname").write_text("#!/bin/sh\necho Darwin\n")
+    (scene.folder / "clock/uname").chmod(0o755)
+    assert "start the model: scripts/up.sh exporter\n" in scene.run("", "", "check", "exporter")
 
 
 WRONG = ["", '"user"', "'secret'", "pa$$word", "secret # lab", "secret\r", "one", "one1\nGRAFANA_PASSWORD=two2"]

@@ -83,6 +83,8 @@ def test_a_program_that_uses_libraries_of_this_machine_is_not_static(lab):
     said = lab.run("dist", env={"PATH": f"{tools}:{ENVIRONMENT['PATH']}"}, code=1)
     one_line(said)
     assert "is not static: it uses libraries of this machine" in said
+    said = lab.run("dist", "linux-arm64", env={"PATH": f"{tools}:{ENVIRONMENT['PATH']}"}, code=1)
+    assert "run rustup target add aarch64-unknown-linux-musl\n" in said
 
 
 def test_a_program_that_cannot_be_made_is_said_in_one_line(lab):

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from lab import ENVIRONMENT, LABEL, ROOT, docker, fetch, image, names_what_is_there, needs, needs_docker, run
+from lab import ENVIRONMENT, LABEL, ROOT, docker, fetch, image, names_what_is_there, needs, needs_docker, put, run
+from my_stack import assemble
 
 STACK = ROOT / "stack"
 SCRIPTS = [script for script in sorted(ROOT.glob("scripts/*.sh")) if script.stat().st_mode & 0o100]
@@ -51,11 +52,14 @@ LIMITS = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
     "read_only": True,
+    "tmpfs": ["/tmp"],
     "pids_limit": 256,
     "logging": {"driver": "json-file", "options": {"max-size": "1m", "max-file": "3"}},
 }
 
 
+READY = {"prometheus": "9090/-/ready", "alertmanager": "9093/-/ready", "grafana": "3000/api/health", "loki": "3100/"}
+SETTINGS = {"mailpit": {"MP_MAX_MESSAGES": "500", "MP_DISABLE_VERSION_CHECK": "true"}, "grafana": {"GOGC": "25"}}
 FILES = [("compose", 7), ("store/compose", 3), ("store/compose store/thanos", 8)]
 
 
@@ -71,9 +75,16 @@ def test_each_service_has_limits_and_stays_down_after_a_reboot_and_its_volumes_h
         assert name in MEMORY[int(service["mem_limit"]) >> 20], name
         assert {key: service[key] for key in LIMITS} == LIMITS, name
         assert service["memswap_limit"] == service["mem_limit"], name
+        health = service.get("healthcheck", {})
+        assert READY.get(name, "") in str(health) and health.get("interval", "1m0s") == "1m0s", name
+        if kept := re.search(r"retention[.time]*=(\d+)d", str(service.get("command"))):
+            assert int(kept[1]) == {"prometheus": 30, "site-a": 15, "site-b": 15}.get(name, 90), name
+        assert SETTINGS.get(name, {}).items() <= service.get("environment", {}).items(), name
         assert service["restart"] == ("no" if name == "folder" else "on-failure"), name
         mounts = {mount["target"]: mount for mount in service.get("volumes", [])}
         assert all(mount["type"] == "tmpfs" or mount["source"] for mount in mounts.values()), name
+        files = [mount for mount in mounts.values() if mount["type"] == "bind"]
+        assert all(mount["read_only"] and mount["bind"]["selinux"] == "z" for mount in files), name
         declared = docker("image", "inspect", "-f", "{{json .Config.Volumes}}", service["image"], code=None)
         if declared.startswith("{"):
             assert set(json.loads(declared)) <= set(mounts), name
@@ -91,6 +102,9 @@ def test_each_image_has_a_full_version_and_the_same_one_everywhere():
     assert {found for text in texts for found in re.findall(rf"(?:{names}):v?\d[\d.]*\d", text)} == images
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     assert f"modelmock:{version}" in images
+    # The README's command that removes the images.
+    listed = run("sh", "-c", re.search(r"image rm \$\((.*)\)`", (ROOT / "README.md").read_text())[1], cwd=ROOT).split()
+    assert len(listed) == 6 and set(listed) < images
 
 
 def test_promtool_accepts_the_metrics(model):
@@ -109,6 +123,15 @@ def examples():
     lines = re.findall(r"^# (- targets: .*|  .*)$", (STACK / "prometheus/targets/class.yml").read_text(), re.M)
     assert [line.split(":")[0].strip() for line in lines] == ["- targets", "labels", "student", "class"]
     yield "\n".join(["# targets/class.yml: its own example", *lines])
+
+
+def test_the_commands_of_a_class_fill_its_file_and_empty_it(tmp_path):
+    page, file = (STACK / "teaching.md").read_text(), tmp_path / "class.yml"
+    assert re.findall(r"(\d+) \+ n", page) == ["5100"] * 2
+    put(file, before := (STACK / "prometheus/targets/class.yml").read_text())
+    for command, count in ((r"for .*\$class$", 30), ("sed .*", 0)):
+        run("sh", "-c", f"class={file}; {re.search(f'^{command}', page, re.M)[0]}")
+        assert file.read_text().startswith(before) and file.read_text().count("localhost:51") == count
 
 
 @pytest.mark.parametrize("block", list(examples()), ids=lambda block: block.splitlines()[0].strip("# "))
@@ -138,7 +161,9 @@ def test_the_pictures_have_descriptions_and_are_wide_but_small():
     assert sum(picture.stat().st_size for picture in pictures) <= 1.2 * 1024 * 1024
 
 
-def test_git_for_windows_keeps_the_line_ends(tmp_path):
+def test_git_leaves_out_what_is_private_and_keeps_the_line_ends_on_windows(tmp_path):
+    private = "stack/.env stack/logs/model.log my-stack/answers.md report-7.txt"
+    assert run("git", "check-ignore", *private.split(), cwd=ROOT).split() == private.split()
     run("git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, tmp_path / "clone")
     files = [file for folder in ("scripts", "stack") for file in (tmp_path / "clone" / folder).rglob("*.*")]
     assert files and not [file for file in files if file.suffix != ".png" and b"\r" in file.read_bytes()]

@@ -33,9 +33,11 @@ def work(lab):
     mine = student.folder
     edit(mine / "alertmanager.yml", "( *)require_tls: false", r"\g<0>\n\1auth_password: REAL-SECRET")
     secrets = "token: |\n  REAL-SECRET\n  REAL-SECRET\n- MY_PASSWORD=REAL-SECRET\n"
+    secrets += "".join(f"{key}: REAL-SECRET\n" for key in ("webhook_url", "api_url", "api_key", "credentials"))
+    secrets += "-----BEGIN KEY-----\nREAL-SECRET\n-----END KEY-----\n"
     put(mine / "extra.yml", f"{secrets}url: https://me:REAL-SECRET@lab.example\n")
     put(mine / "answers.md", f"1. The container's.\n\nsum: 0\nMine is {PASSWORD}, by the way.\n")
-    put(mine / "smtp-password", "REAL-SECRET")
+    put(mine / "smtp-password.yml", "REAL-SECRET")
     put(mine / ".env", "WORD=REAL-SECRET")
     student.up()
     # Another student's stack runs here, too.
@@ -129,7 +131,7 @@ def test_it_holds_the_verdicts_and_the_traces_of_the_work(lab, hand_in):
 
 def test_it_holds_the_files_without_passwords(work, hand_in):
     assert "REAL-SECRET" not in hand_in and PASSWORD not in hand_in
-    assert facts(hand_in, "left-out") == [".env", "smtp-password"]
+    assert facts(hand_in, "left-out") == [".env", "smtp-password.yml"]
     for name in ("compose.yaml", "prometheus.yml", "rules.yml"):
         quoted = hand_in.split(f"== my-stack/{name}\n")[1].split("\n== ")[0]
         assert "".join(f"| {line}\n" for line in (work / name).read_text().splitlines()) in quoted + "\n", name
@@ -187,6 +189,7 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
     texts[111] = "hello\n"
     texts[112] = signed(texts[112].replace("number: 112", "number: 112; touch hacked"))
     texts[113] = vary(hand_in, 113, ["0.95"] * 720)
+    texts[114] = signed(re.sub("^fired: .*", "fired: 3 ModelResultHigh", texts[114], flags=re.M))
     del texts[129]
     files = []
     for number, text in texts.items():
@@ -198,7 +201,8 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
     assert time.monotonic() - before < 60 and "\033" not in said and not list(lab.root.rglob("hacked"))
     rows = {line.split()[0]: line.split() for line in said.splitlines()[1:]}
     assert [f"{number} {row[-1]}" for number, row in rows.items() if row[-1] != "-"] == re.split(r";\s", ODD)
-    assert len(rows) == 30
+    assert said.splitlines()[0] in (lab.stack / "teaching.md").read_text()
+    assert len(rows) == 30 and rows["114"][8] == "3"
     ok, failed = (len([line for line in facts(hand_in, "check") if line.startswith(word)]) for word in ("ok ", "FAIL "))
     row = rows["114"]
     assert [int(row[2]), int(row[3])] == [ok, failed] and row[5:7] == ["60", "100%"] and row[10] == "1"
@@ -207,14 +211,14 @@ def test_thirty_hand_ins_are_graded_at_once(lab, hand_in, record_property):
 
 @pytest.mark.parametrize("limit, verdict", [("0.6", "ok"), ("0.55", QUIET), ("0.75", LATE), ("> 1", "FAIL  /rules")])
 def test_a_rule_on_drift_is_tried_with_other_series(lab, hand_in, limit, verdict):
-    """The one of the extension, with other limits: in a hand-in, among other files, as in a file of its own."""
+    """The one of the extension, with other limits, among other files of a hand-in, and the finished stack's."""
     solution = (lab.stack / "extensions.md").read_text().split("# my-stack/rules.yml\n")[1].split("```")[0]
     rules = solution.replace("> 0.6", f"> {limit}")
     put(lab.root / "rules.yml", rules)
     quoted = "".join(f"| {line}\n" for line in rules.splitlines())
     title = "== my-stack/extra.yml\n"
     put(lab.root / "handed.txt", hand_in.replace(title, f"== my-stack/drift.yml\n{quoted}{title}"))
-    files = [lab.root / "rules.yml", lab.root / "handed.txt"]
     # Each takes promtool some ten seconds.
-    said = lab.run("grade", "--rule", *(files if verdict.startswith("ok") else files[:1]))
+    both = [lab.stack / "prometheus/rules/model.yml", lab.root / "handed.txt"]
+    said = lab.run("grade", "--rule", *(both if verdict == "ok" else [lab.root / "rules.yml"]))
     assert said.count(verdict) == said.count("\n") and verdict in said

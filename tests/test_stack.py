@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lab import ROOT, docker, fetch, fetch_json, has_image, image, listens, needs, run, until
+from lab import ROOT, docker, edit, fetch, fetch_json, has_image, image, listens, needs, run, until
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,9 @@ def test_prometheus_and_alertmanager_run_with_the_settings_of_the_files(lab):
         assert set(re.findall(f"^ *{setting}: (.*)$", config, re.M)) == {"5s"}, setting
     assert fetch_json(f"{lab.prometheus}/api/v1/rules")["data"]["groups"][0]["interval"] == 5
     alertmanager = fetch_json(f"{lab.alertmanager}/api/v2/status")["config"]["original"]
-    assert re.findall("repeat_interval: (.*)", alertmanager) == ["1h"]
+    times = sorted(re.findall(r"(?:wait|interval): (.*)", alertmanager))
+    assert times == ["0s", "1h", "200ms", "30s", "30s", "5m"]
+    assert f"--web.external-url={lab.alertmanager}/" in docker("inspect", lab.container("alertmanager"))
 
 
 def test_grafana_runs_with_the_settings_of_the_file(lab, grafana):
@@ -98,6 +100,7 @@ def test_grafana_runs_with_the_settings_of_the_file(lab, grafana):
     for section, name in [(section, name) for section in names for name in names[section]]:
         assert settings[section][name] == ("true" if "disable" in name else "false"), name
     assert settings["security"]["brute_force_login_protection_max_attempts"] == "100"
+    assert f"login admin, password {grafana}\n" in lab.said
     with pytest.raises(OSError, match="401"):
         fetch(f"{lab.grafana}/api/search")
     home = fetch_json(f"{lab.grafana}/api/dashboards/home", password=grafana)["dashboard"]
@@ -110,11 +113,16 @@ def test_the_data_sources_of_grafana_work_and_cannot_be_changed(lab, grafana):
     assert {uid: source["url"] for uid, source in sources.items()} == urls
     assert all(source["readOnly"] for source in sources.values())
     assert sources["prometheus"]["isDefault"] and sources["prometheus"]["jsonData"]["timeInterval"] == "5s"
+    link = sources["loki"]["jsonData"]["derivedFields"][0]["url"]
+    assert link == "/d/modelmock?time=${__value.raw}&time.window=300000"
     health = fetch_json(f"{lab.grafana}/api/datasources/uid/prometheus/health", password=grafana)
     assert health["status"] == "OK"
     for uid in ("modelmock", "modelmock-class"):
         found = fetch_json(f"{lab.grafana}/api/dashboards/uid/{uid}", password=grafana)
         assert found["meta"]["provisioned"] and found["dashboard"]["panels"]
+    edit(lab.stack / "grafana/provisioning/datasources/loki.yml", "window=300000", "window=100000")
+    lab.run("up", "grafana")
+    assert "window=100000" in fetch(f"{lab.grafana}/api/datasources", password=grafana)
 
 
 def test_the_page_add_new_connection_of_grafana_works_offline(lab, grafana):
@@ -135,7 +143,9 @@ def texts(lab, beginning):
     """The texts of the mails whose subjects begin like this, the latest first."""
     messages = fetch_json(f"{lab.mailpit}/api/v1/messages?limit=500")["messages"]
     found = [message["ID"] for message in messages if message["Subject"].startswith(beginning)]
-    return [fetch_json(f"{lab.mailpit}/api/v1/message/{each}")["Text"].replace("\r\n", "\n") for each in found]
+    found = [fetch_json(f"{lab.mailpit}/api/v1/message/{each}") for each in found]
+    assert not any(mail["HTML"] for mail in found)
+    return [mail["Text"].replace("\r\n", "\n") for mail in found]
 
 
 def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
@@ -147,7 +157,7 @@ def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
     until(20, "Prometheus has the result", lambda: lab.ask("model_result") == 0.95)
     lab.model.start("--value", "0.5")
     until(20, "its mail", lambda: len(lab.mails(beginning)) > count)
-    assert re.match(rf"{beginning}[\d:]+ UTC: {re.escape(summary)}", lab.mails(beginning)[0])
+    assert re.match(rf"{beginning}\d\d:\d\d:\d\d UTC: {re.escape(summary)}", lab.mails(beginning)[0])
     text = texts(lab, beginning)[0]
     for line in (
         f"ModelResultHigh at {address} is firing: {summary}\n",
@@ -156,7 +166,10 @@ def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
     ):
         assert line in text
     lab.quiet()
-    assert f"ModelResultHigh at {address} is resolved, was:" in texts(lab, f"RESOLVED ModelResultHigh at {address}")[0]
+    text = texts(lab, f"RESOLVED ModelResultHigh at {address}")[0]
+    assert f"ModelResultHigh at {address} is resolved, was:" in text
+    begun, ended = re.search("^Since (.*) UTC, resolved (.*) UTC$", text, re.M).groups()
+    assert begun < ended
 
 
 def test_samples_and_mails_outlive_down(lab):

@@ -45,7 +45,7 @@ def test_two_sites_write_and_are_told_apart(lab):
 
 def failing(lab, *sites):
     """The output of check.sh, if it says that samples of these sites don't arrive."""
-    said = lab.run("check", "store", code=None)
+    said = lab.run("check", code=None)
     return all(f"FAIL  what site-{site} writes arrives" in said for site in sites) and said
 
 
@@ -55,6 +55,7 @@ def test_without_the_store_a_site_alerts_and_check_says_that_samples_wait(lab):
     assert "no sample is lost while site-a runs" in said
     firing = 'ALERTS{alertname="ModelResultHigh",alertstate="firing"}'
     until(60, "site b alerts", lambda: value(lab.sites["b"], firing) == 1)
+    assert f"localhost:{lab.ports[9093]}/" in fetch(f"{lab.sites['b']}/api/v1/alertmanagers")
     docker("start", lab.container("store", "-store"))
     until(60, "check.sh is content", lambda: "0 failed" in lab.run("check", "store", code=None))
 
@@ -94,6 +95,7 @@ def test_grafana_has_it_as_a_data_source_while_it_runs(lab):
     lab.run("store", "up")
     proxy, sites = f"{lab.grafana}/api/datasources/proxy/uid/store", "count(count by (site) (model_result{site!=''}))"
     until(60, "its answer", lambda: value(proxy, sites, password=lab.password()) == 2)
+    assert '"timeInterval":"5s"' in fetch(f"{lab.grafana}/api/datasources/uid/store", password=lab.password())
     lab.run("store", "down")
     # Grafana's proxy would remember the data source for some seconds.
     with pytest.raises(OSError, match="404"):

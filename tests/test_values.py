@@ -1,7 +1,7 @@
-"""The values of the dashboards' queries and of the rule on drift, by promtool, and the look of the panels."""
+"""The values of the dashboards' queries, by promtool, and the look of the panels."""
 
+import itertools
 import json
-import random
 import re
 
 import pytest
@@ -22,15 +22,6 @@ def panels(name):
 
 
 PANELS = panels("class") | panels("model")
-
-
-def unit_test(folder, tests, rule_files=()):
-    """Runs promtool's unit tests, a sample every 5 s."""
-    folder.chmod(0o755)
-    tests = [{"interval": "5s"} | test for test in tests]
-    file = {"rule_files": rule_files, "evaluation_interval": "5s", "tests": tests}
-    (folder / "values.yml").write_text(json.dumps(file))
-    promtool("test", "rules", "values.yml", folder=folder, timeout=280)
 
 
 # Four models and a foreign target, scraped for 15 minutes. The last scrape, number 180, is at 900 s.
@@ -141,52 +132,29 @@ def test_each_query_of_a_dashboard_gives_the_expected_value(name, chosen, tmp_pa
             samples = [{"labels": f"{{{labels}}}", "value": value} for labels, value in samples.items()]
             # round() drops the metric's name and the last digits, in which floating-point results differ.
             tests.append({"expr": f"round({query}, 0.000001)", "eval_time": "900s", "exp_samples": samples})
-    unit_test(tmp_path, [{"input_series": lab_series(), "promql_expr_test": tests}])
-
-
-def sums(seed, seconds, drift):
-    """A model's sum of results, one each 5 s. They drift as with --drift, if the drift isn't 0 s."""
-    drawn, total = random.Random(seed), 0.0
-    for n in range(seconds // 5):
-        lower = 0.5 * min(1, 5 * n / drift) if drift else 0
-        total += round(lower + (1 - lower) * drawn.randint(0, 10**6) / 10**6, 6)
-        yield f"{total:.6f}"
-
-
-def drift_test(models, seconds, drift, fired):
-    """A unit test: so many of these models had a firing ModelResultDrift in the time since their start."""
-    found = []
-    for seed in range(models):
-        labels = f'{{job="model_mock", instance="localhost:{5000 + seed}"}}'
-        values = {"sum": " ".join(sums(seed, seconds, drift)), "count": f"1+1x{seconds // 5 - 1}"}
-        found += [{"series": f"model_result_distribution_{name}{labels}", "values": values[name]} for name in values]
-    count = 'count by (alertname) (last_over_time(ALERTS{alertstate="firing"}[2d]))'
-    samples = [{"labels": '{alertname="ModelResultDrift"}', "value": fired}] if fired else []
-    check = {"expr": count, "eval_time": f"{seconds - 5}s", "exp_samples": samples}
-    return {"input_series": found, "promql_expr_test": [check]}
-
-
-def test_drift_fires_within_15_minutes_and_never_in_a_day_without(tmp_path):
-    (tmp_path / "model.yml").write_text(RULES_FILE)
-    # Two days, 300 starts of a model because the mean of its first results is often above 0.6, and 30 drifts.
-    tests = [drift_test(2, 86400, 0, 0), drift_test(300, 1200, 0, 0), drift_test(30, 900, 600, 30)]
-    unit_test(tmp_path, tests, ["model.yml"])
+    test = {"interval": "5s", "input_series": lab_series(), "promql_expr_test": tests}
+    (tmp_path / "values.yml").write_text(json.dumps({"evaluation_interval": "5s", "tests": [test]}))
+    promtool("test", "rules", "values.yml", folder=tmp_path)
 
 
 def test_the_dashboards_show_the_last_15_minutes_and_refresh_every_5_s():
-    sources = {"modelmock-class": "${datasource}", "modelmock": "prometheus"}
-    for name, dashboard in DASHBOARDS.items():
-        assert (dashboard["refresh"], dashboard["time"]) == ("5s", {"from": "now-15m", "to": "now"})
-        asked = {target["datasource"]["uid"] for panel in panels(name).values() for target in panel["targets"]}
-        assert asked == {sources[dashboard["uid"]]} and "id" not in dashboard
+    class_source, own_sources = {("prometheus", "${datasource}")}, {("prometheus", "prometheus"), ("loki", "loki")}
+    sources = {"modelmock-class": class_source, "modelmock": own_sources}
+    for dashboard in DASHBOARDS.values():
+        shown = [dashboard[key] for key in ("refresh", "time", "timezone", "editable")]
+        assert shown == ["5s", {"from": "now-15m", "to": "now"}, "browser", True] and "id" not in dashboard
+        asked = set(re.findall(r'"type": "(\w+)", "uid": "(.*?)"', json.dumps(dashboard["panels"])))
+        assert asked == sources[dashboard["uid"]]
     (model,), (source, classes) = (DASHBOARDS[name]["templating"]["list"] for name in ("model", "class"))
-    lists = [(each["name"], each["query"]["query"], each["multi"]) for each in (model, classes)]
+    lists = [(each["name"], each["query"]["query"], each["multi"], each["refresh"]) for each in (model, classes)]
     query = 'label_values(up{job="model_mock"}, %s)'
-    assert lists == [("instance", query % "instance", False), ("class", query % "class", True)]
+    assert lists == [("instance", query % "instance", False, 1), ("class", query % "class", True, 2)]
     # The lists start with the first model, with all classes, and with the lab's Prometheus.
     assert (model["current"], classes["current"]["value"], classes["allValue"]) == ({}, ["$__all"], ".*")
     assert source["current"]["value"] == "prometheus"
-    assert DASHBOARDS["model"]["links"][0]["url"] == "/d/modelmock-class"
+    for here, there in itertools.permutations(DASHBOARDS.values()):
+        link = here["links"][0]
+        assert (link["url"], link["title"], link["keepTime"]) == (f"/d/{there['uid']}", there["title"], True)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -198,6 +166,8 @@ def test_each_panel_has_a_place_of_its_own_and_a_description(name):
         assert x + width <= 24 and not cells & taken, title
         taken |= cells
         assert len(panel["description"]) > 20 and panel["description"].endswith("."), title
+        windows = re.findall(r"\[(\d+)m", json.dumps(panel["targets"]))
+        assert all({"1": "minute"}.get(each, f" {each} minutes") in panel["description"] for each in windows), title
         # A graph asks for the range; every other panel asks for now.
         over_time = panel["type"] in ("timeseries", "state-timeline", "heatmap")
         assert all((each["range"], each["instant"]) == (over_time, not over_time) for each in panel["targets"]), title
@@ -224,20 +194,23 @@ LOOK = {
     "Above 0.9": COUNT,
     "Alerts firing": COUNT,
     "Result": (FROM_0_TO_1, [("green", 0), ("red", HIGH)]),
-    "Latest result": ({"decimals": 3}, [("blue", 0), ("red", HIGH)]),
+    "Latest result": ({"decimals": 3, "noValue": "none"}, [("blue", 0), ("red", HIGH)]),
     "Target": ({}, [(ORANGE, 0), (BLUE, 1)]),
-    "Refreshes/min": ({"decimals": 1}, [("blue", 0)]),
+    "Refreshes/min": ({"decimals": 1, "noValue": "none"}, [("blue", 0)]),
     "Quantiles: summary and histogram": (FROM_0_TO_1, [("green", 0)]),
     "Mean of 10 minutes": (FROM_0_TO_1, [("green", 0), ("red", DRIFT)]),
 }
 QUANTILES = [f"{each} from the {source}" for each in ("0.5", "0.9") for source in ("summary", "histogram")]
 LEGENDS = {"Up": ["up", "of"], "Quantiles: summary and histogram": QUANTILES, "Alerts": list(RULES)}
+LEGENDS |= {"Result": ["{{instance}}"], "Models that were down": ["{{instance}} {{student}}"]}
 
 
 def test_the_panels_have_their_scales_thresholds_and_legends():
     for title, (scale, steps) in LOOK.items():
         field = PANELS[title]["fieldConfig"]["defaults"]
         assert ({key: field[key] for key in scale}, limits(field)) == (scale, steps) and "unit" not in field, title
+        colored = PANELS[title]["options"].get("colorMode") == "background_solid"
+        assert colored == (ORANGE in dict(steps)), title
     for title, legends in LEGENDS.items():
         assert [target["legendFormat"] for target in PANELS[title]["targets"]] == legends
     for title, panel in PANELS.items():
@@ -245,8 +218,11 @@ def test_the_panels_have_their_scales_thresholds_and_legends():
         if panel["type"] == "timeseries":
             lines = len(limits(field)) > 1
             assert field["custom"]["thresholdsStyle"]["mode"] == ("line" if lines else "off"), title
-            # A result stays until the next one.
+            # A result stays until the next one. While the model is down, the line has a gap.
             assert field["custom"]["lineInterpolation"] == ("stepAfter" if title == "Result" else "linear"), title
+            assert not field["custom"]["spanNulls"] and panel["options"]["legend"]["showLegend"], title
+        # Only in this format, Grafana subtracts each bucket from the next one.
+        assert title.startswith("Distribution") == (panel["targets"][0].get("format") == "heatmap"), title
         if panel["type"] == "state-timeline":
             # If the color's mode were "thresholds", Grafana would draw merged states without the mappings' colors.
             assert panel["options"]["mergeValues"] and field["color"]["mode"] == "fixed"
@@ -269,11 +245,14 @@ def test_the_table_of_a_class_is_on_the_first_screen():
     fields = overrides(table)
     shown = [(fields[name].get("unit"), fields[name]["decimals"]) for name in ("High in 5 min", "Result", "Age")]
     assert shown == [("percentunit", 0), (None, 3), ("suffix: s", 1)]
+    cells = [fields[name]["custom.cellOptions"]["type"] for name in ("State", "High in 5 min", "Result", "Age")]
+    assert cells == ["color-background", "color-background", "gauge", "color-background"]
     assert limits(fields["High in 5 min"]) == [("transparent", 0), (ORANGE, 0.5)]
     assert limits(fields["Age"]) == [("transparent", 0), (ORANGE, STALE)]
     assert limits(fields["Result"]) == [("blue", 0), ("orange", HIGH)]
     assert (fields["Result"]["min"], fields["Result"]["max"]) == (0, 1)
     # A click leads to the model.
+    assert "?var-instance=${__field.labels.instance}&" in PANELS["Result"]["fieldConfig"]["defaults"]["links"][0]["url"]
     timeline = PANELS["Models that were down"]["fieldConfig"]["defaults"]["links"][0]["url"]
     for url, model in ((fields["Model"]["links"][0]["url"], "__value.raw"), (timeline, "__field.labels.instance")):
         assert url == f"/d/modelmock?var-instance=${{{model}}}&from=${{__from}}&to=${{__to}}"
