@@ -1,11 +1,11 @@
 #!/bin/sh
 # dist.sh [PLATFORM...]: makes the programs that a teacher hands out, each one file, in target/dist.
 #
-# PLATFORM is linux-x86_64, linux-arm64 or windows-x86_64; without one, the Linux of this machine.
+# PLATFORM is linux-x86_64, linux-arm64 or windows-x86_64; by default, Linux for this machine's processor.
 # A Linux program is static: it runs on any Linux of that processor. For each program, dist.sh prints
 # its path, its size and its SHA-256 sum, and target/dist/SHA256SUMS holds all sums. It starts and
 # scrapes each program that runs here: natively, with qemu-user-static, or with wine.
-# macOS: it makes no program for a Mac. On a Mac, cargo run --release builds and starts the model.
+# It can't make a program for macOS: on a Mac, cargo run --release builds and starts the model.
 
 set -eu
 # shellcheck source=scripts/common.sh

@@ -93,7 +93,7 @@ pack() {
 	if ! run_interruptible docker save -o "$file" "$2" || ! run_interruptible gzip "$file"; then
 		die "cannot write $file: is the disk full?"
 	fi
-	# The engine keeps what it writes to the user who asked.
+	# Docker's client lets only the user who asked read the file.
 	chmod a+r "$file.gz"
 	echo "packed $2: $(megabytes "$file.gz")"
 }
