@@ -1,11 +1,11 @@
 #!/bin/sh
 # dist.sh [PLATFORM...]: makes the programs that a teacher hands out, each one file, in target/dist.
 #
-# PLATFORM is linux-x86_64, linux-arm64 or windows-x86_64; without one, the Linux of this machine.
+# PLATFORM is linux-x86_64, linux-arm64 or windows-x86_64; by default, Linux for this machine's processor.
 # A Linux program is static: it runs on any Linux of that processor. For each program, dist.sh prints
 # its path, its size and its SHA-256 sum, and target/dist/SHA256SUMS holds all sums. It starts and
 # scrapes each program that runs here: natively, with qemu-user-static, or with wine.
-# macOS: it makes no program for a Mac. On a Mac, cargo run --release builds and starts the model.
+# It can't make a program for macOS: on a Mac, cargo run --release builds and starts the model.
 
 set -eu
 # shellcheck source=scripts/common.sh
@@ -33,6 +33,7 @@ command -v cargo >/dev/null || die "cargo is missing: install Rust (README, Star
 case $(rustc -vV | sed -n 's/^host: //p') in
 x86_64-*-linux-*) host=linux-x86_64 ;;
 aarch64-*-linux-*) host=linux-arm64 ;;
+'') die "cannot ask Rust for this machine's platform: see the output above" ;;
 *) die "it makes programs on Linux only, with an x86_64 or arm64 processor: here, use cargo build --release" ;;
 esac
 [ $# -gt 0 ] || set -- $host
@@ -70,9 +71,9 @@ build() {
 	elif ! command -v x86_64-w64-mingw32-gcc >/dev/null; then
 		die "the linker for $1 is missing: install the package gcc-mingw-w64-x86-64"
 	fi
-	has_target "$target" || die "Rust has no target $target yet: run rustup target add $target"
+	has_target "$target" || die "Rust lacks the target $target: run rustup target add $target"
 	variable=CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER
-	# Windows' import libraries can't be made in a folder whose path has blanks: the link to it has none.
+	# Windows' import libraries can't be made in a folder whose path has blanks, so cargo gets a link without blanks.
 	folder=$(mktemp -d)
 	ln -s "$root/target" "$folder/target"
 	env RUSTFLAGS="$flags" CARGO_TARGET_DIR="$folder/target" ${linker:+"$variable=$linker"} \
@@ -127,7 +128,7 @@ for platform in "$@"; do
 		try $emulator
 		verdict="started and scraped${emulator:+ with $emulator}"
 	else
-		verdict="built, not run: there is no $emulator"
+		verdict="built, not run: $emulator isn't installed"
 	fi
 	file=target/dist/modelmock-$version-$platform
 	[ "${platform%-*}" = linux ] || file=$file.exe

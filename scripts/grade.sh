@@ -2,12 +2,13 @@
 # grade.sh [--minutes N] FILE...: prints a table of hand-ins, the files that report.sh writes, a line each.
 # grade.sh --rule FILE...: tries the rule ModelResultDrift of each hand-in, or file of rules, with promtool.
 #
-# The column seed says how many of the results are those of the student's number, without the runs with
-# --value. The last column names what to look at: edited (after it was written; its sum shows an accident,
-# and isn't a signature), same-run-as-NUMBER, not-its-seed, too-fast (results in less time than 5 s each),
-# short (fewer minutes than N), no-answers, and not-a-hand-in. A rule must fire within 15 minutes of
-# --drift 600, three times, and never on two days without drift. These results are the same each time:
-# a rule with a rare false alarm can pass.
+# The column seed gives the share of the results that belong to the student's number, without the runs with
+# --value. The last column gives reasons for a second look: edited (after report.sh wrote the file; its sum
+# shows accidental changes, and isn't a signature), same-run-as-NUMBER (also if a student sent two files),
+# not-its-seed, too-fast (results in less time than 5 s each), short (fewer minutes than N), no-answers,
+# and not-a-hand-in. A rule must fire within 15 minutes of --drift 600, three times, and must not fire on two
+# days without drift. The results are the same each time, so that equal rules get equal verdicts: with random
+# ones, even the page's rule would fail now and then. A rule with a rare false alarm can pass.
 
 set -u
 # shellcheck source=scripts/common.sh
@@ -110,9 +111,12 @@ if [ -n "$models" ]; then
 		answer=$(docker run --rm --network none --memory 512m -v "$folder:/rules:ro,z" --entrypoint promtool \
 			"$(image prometheus)" test rules /rules/test.yml 2>&1)
 		case $answer in
-		*SUCCESS*) answer="ok    with these results, it fires within 15 minutes of drift, and never on two days without" ;;
+		*SUCCESS*) answer="ok    with these results, it fires within 15 minutes of drift, and not on two days without" ;;
 		*"got: {} 1E+00"*) answer="FAIL  it fires on a day without drift" ;;
-		*"got: {} 0E+00"*) answer="FAIL  it doesn't fire within 15 minutes of drift" ;;
+		*"got: {} 0E+00"*)
+			answer="FAIL  it doesn't fire within 15 minutes of drift"
+			grep -q ModelResultDrift "$folder/rules.yml" || answer="FAIL  it lacks the rule ModelResultDrift"
+			;;
 		*) answer="FAIL  $(printf '%s\n' "$answer" | grep . | tail -n 1)" ;;
 		esac
 		printf '%s: %s\n' "$file" "$answer" | plain | cut -c 1-200

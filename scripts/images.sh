@@ -23,7 +23,7 @@ has_image() {
 	return $pulled
 }
 
-# pull_ended: whether the pull has ended; ends it if the registry sends nothing for a minute.
+# pull_ended: whether the pull has ended; ends it if the registry doesn't answer for a minute.
 pull_ended() {
 	kill -0 "$child" 2>/dev/null || return 0
 	if [ "$waited" -ge 60 ] && [ ! -s "$pull_log" ]; then
@@ -112,9 +112,9 @@ load_images() {
 	for service in $missing; do
 		image=$(manifest_field "$service" 2)
 		echo "loading $image ($(manifest_field "$service" 5 | awk '{ printf "%.0f", $1 / 1000000 }') MB)"
-		# Podman's API loads no packed file.
+		# Podman's API can't load a packed file.
 		gzip -dc "$root/images/$service.tar.gz" | docker load >/dev/null ||
 			die "the engine can't load $image: see the output above"
-		docker image inspect "$image" >/dev/null 2>&1 || die "images/$service.tar.gz holds no $image: ask for another kit"
+		docker image inspect "$image" >/dev/null 2>&1 || die "images/$service.tar.gz doesn't hold $image: ask for another kit"
 	done
 }

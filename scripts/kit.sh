@@ -5,7 +5,7 @@
 # the README, stack/ and the lab's scripts as git has them, committed; the model as a static program, for
 # Windows, and as an image; and the images of the services. kit.sh pulls images that are missing here.
 # PLATFORM is linux/amd64 or linux/arm64 (Apple silicon); the one of Docker's engine by default.
-# A student unpacks the kit anywhere; scripts/up.sh then loads the images and needs no network.
+# A student unpacks the kit anywhere; scripts/up.sh then loads the images without a network.
 # kit.sh prints the file's path, its size, its SHA-256 sum, and the space that a student needs.
 
 set -u
@@ -53,7 +53,7 @@ clean_up() {
 	done
 }
 trap clean_up EXIT
-trap 'echo "kit.sh: interrupted: no file is made" >&2; exit 1' INT TERM HUP
+trap 'echo "kit.sh: interrupted before it made the file: run it again" >&2; exit 1' INT TERM HUP
 
 # run_interruptible COMMAND...: runs it so that a signal needn't wait for its end.
 run_interruptible() {
@@ -93,7 +93,7 @@ pack() {
 	if ! run_interruptible docker save -o "$file" "$2" || ! run_interruptible gzip "$file"; then
 		die "cannot write $file: is the disk full?"
 	fi
-	# The engine keeps what it writes to the user who asked.
+	# Docker's client lets only the user who asked read the file.
 	chmod a+r "$file.gz"
 	echo "packed $2: $(megabytes "$file.gz")"
 }
@@ -156,7 +156,7 @@ find "$kit/stack" "$kit/README.md" -type f \( -name '*.yml' -o -name '*.md' \) |
 			/^##/ { drop = readme && $1 == "###" && index(lacks, ", " $3 ", ") }
 			!drop { print }
 			readme && NR == 1 && lacks != ", , " {
-				printf "\n> This kit has no %s: leave out the steps that need it.\n", substr(lacks, 3, length(lacks) - 4)
+				printf "\n> This kit lacks %s: leave out the steps that need it.\n", substr(lacks, 3, length(lacks) - 4)
 			}
 		' >"$folder/text" && cat "$folder/text" >"$text" || exit 1
 done || die "cannot write $kit"
@@ -165,9 +165,10 @@ chmod -R a+rX "$kit"
 image=$(image exporter)
 before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)
 cp "$kit/modelmock" "$folder/image/" || die "cannot write $folder/image"
-printf 'FROM scratch\nCOPY modelmock /modelmock\nUSER 65534:65534\nENTRYPOINT ["/modelmock"]\n' |
-	docker build -q --platform "$platform" -t "$image" -f - "$folder/image" >/dev/null ||
-	die "the engine can't make the image $image: see the output above"
+# Docker prints warnings even if it succeeds.
+said=$(printf 'FROM scratch\nCOPY modelmock /modelmock\nUSER 65534:65534\nENTRYPOINT ["/modelmock"]\n' |
+	docker build -q --platform "$platform" -t "$image" -f - "$folder/image" 2>&1) ||
+	die "the engine can't make the image $image: $(printf '%s\n' "$said" | grep . | tail -n 1)"
 # An earlier one that still has a name stays.
 [ "$(docker image inspect -f '{{len .RepoTags}}' "$before" 2>/dev/null)" != 0 ] || docker image rm "$before" >/dev/null
 pack exporter "$image"
@@ -193,4 +194,4 @@ echo "SHA-256 ${sum%% *}"
 awk -v kit="$bytes" '{ sum += $5; if ($5 > max) max = $5 } END { printf "%.1f", (2 * kit + sum + max) / 1e9 }' \
 	"$kit/images/list" | sed 's/.*/A student needs & GB of disk: the kit, the unpacked kit, and the images in Docker.\
 /'
-[ -z "$lacks" ] || echo "It has no $lacks: its README says so."
+[ -z "$lacks" ] || echo "It lacks $lacks, as its README says."

@@ -3,7 +3,7 @@
 #
 # NUMBER is your own number, the one after --seed. Start your stack and the model first. The file holds the
 # lines of check.sh, the files of my-stack without passwords, your dashboards, and the traces of your work
-# in Prometheus, Alertmanager and Mailpit. A part that doesn't exist is written as none. Before it writes,
+# in Prometheus, Alertmanager and Mailpit. The word none replaces a part that doesn't exist. Before it writes,
 # report.sh says what the file holds about you, and asks for your Grafana's password, unless
 # GRAFANA_PASSWORD holds it.
 
@@ -20,11 +20,11 @@ case ${1-} in
 -h | --help) print_help && exit ;;
 '' | *[!0-9]* | ???????????????????*) usage_error "it takes your number, of 1 to 18 digits, not '${1-}'" ;;
 esac
-[ $# -eq 1 ] || usage_error "it takes one number"
+[ $# -eq 1 ] || usage_error "it takes one number, not '$*'"
 require_curl
 trap 'stty echo 2>/dev/null; rm -f "$file" "$file.traces"; exit 1' INT TERM HUP
 
-# fact NAME: the lines that are read, each after its name; none if there are none.
+# fact NAME: the lines that are read, each after its name; without lines, the word none.
 fact() {
 	awk -v name="$1" 'NF { print name ": " $0; found = 1 } END { if (!found) print name ": none" }'
 }
@@ -110,7 +110,7 @@ hand_in() {
 
 	history "up{$model}" job >"$traces"
 	awk '$2 == 1 { printf "%.0f\n", $1; exit }' "$traces" | utc | fact first-scrape
-	# Between two scrapes, at most 15 s count, whatever the interval is.
+	# Between two scrapes, at most 15 s count, with any scrape interval.
 	awk '$2 == 1 { gap = $1 - last; sum += gap < 15 ? gap : 15; last = $1 } END { if (NR) printf "%.0f\n", sum / 60 }' \
 		"$traces" | fact minutes-scraped
 	awk '$2 == 0 && up { times++ } { up = $2 } END { if (NR) print times + 0 }' "$traces" | fact times-down
@@ -165,12 +165,12 @@ report-$number.txt will hold:
 - about you: your number $number, your user name ($(id -un)), the name of this computer ($(uname -n)), and the time;
 - about your work: the lines of check.sh, the files of my-stack and your dashboards without passwords, how many
   alerts and mails there were, your silences with creator and comment, and the times of your model's results.
-It can't prove that you did the work yourself: its sum shows an accident, and isn't a signature.
+The file can't prove that you did the work yourself: its sum shows accidental changes, and isn't a signature.
 END
 [ -n "$(running my-stack)" ] || [ -z "$(running stack)" ] ||
 	GRAFANA_PASSWORD=$( (read_password && echo "$password") 2>/dev/null)
 if [ -z "${GRAFANA_PASSWORD-}" ] && [ -t 0 ]; then
-	printf "To go on, type the password of Grafana's user admin (nothing if there is none). Ctrl+C ends this: "
+	printf "To go on, type the password of Grafana's user admin (leave it empty without Grafana). Ctrl+C ends this: "
 	stty -echo
 	read -r GRAFANA_PASSWORD
 	stty echo

@@ -61,7 +61,7 @@ port_owner() (
 make_password() {
 	[ ! -e "$env_file" ] || return 0
 	password=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
-	# Under another name first, so that a full disk leaves no half file.
+	# Under another name first, so that a full disk doesn't leave half a file.
 	if ! (umask 077 && echo "GRAFANA_PASSWORD=$password" >"$env_file.new") 2>/dev/null ||
 		! mv "$env_file.new" "$env_file"; then
 		rm -f "$env_file.new"
@@ -69,7 +69,7 @@ make_password() {
 	fi
 }
 
-# state SERVICE: running, or ended, if only to be restarted again and again; nothing without a container.
+# state SERVICE: running, or ended, even if Docker keeps restarting it; empty without a container.
 state() {
 	docker inspect -f '{{if or (ne .State.Status "running") .RestartCount}}ended{{else}}running{{end}}' \
 		"$(compose ps -aq "$1" 2>/dev/null)" 2>/dev/null
@@ -193,9 +193,11 @@ exec 3>&2
 trap rollback INT TERM HUP
 # shellcheck disable=SC2086 # the names are words, here and below
 get_images $wanted
+# Another copy of the lab may have started its stack during the pull.
+require_project_dir "$project" "$root/stack"
 
 for service in $wanted; do
-	# A new container, so that nothing from its previous run counts.
+	# A new container, so that the state of its previous run doesn't count.
 	if [ "$(state "$service")" = ended ] && ! answers "$service"; then
 		compose rm -sf "$service" >/dev/null 2>&1
 	fi

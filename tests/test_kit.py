@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from lab import Engine, docker, edit, end, image, names_what_is_there, one_line, put, run, until, without
+from lab import Engine, docker, edit, end, image, names_what_is_there, one_line, put, run, start, until, without
 
 pytestmark = pytest.mark.timeout(600)
 SERVICES = ["prometheus", "alertmanager", "mailpit"]
@@ -76,7 +76,7 @@ def test_it_says_what_it_made_and_what_it_left_out(lab, made, record_property):
     file = lab.root / re.search("^target/kit/.*", made, re.M)[0]
     assert re.fullmatch(r"modelmock-lab-[\d.]+-prometheus-alertmanager-mailpit-linux-(x86_64|arm64)\.tar", file.name)
     assert f"SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}" in made and f"{file.stat().st_size} bytes" in made
-    assert re.search(r"\nA student needs 0\.[5-9] GB of disk", made) and "It has no Grafana, Loki, Fluent-Bit" in made
+    assert re.search(r"\nA student needs 0\.[5-9] GB of disk", made) and "It lacks Grafana, Loki, Fluent-Bit" in made
     for name in ("alertmanager/alertmanager.yml", "prometheus/targets/class.yml"):
         assert f"in the kit as committed, without your changes: stack/{name}\n" in made
     for name in (".env", "alertmanager/smtp-password"):
@@ -102,7 +102,7 @@ def test_its_texts_know_what_it_holds(laptop):
     for file in laptop.folder.rglob("*.[my]*"):
         assert "cargo run --release" not in file.read_text() and "not in the kit" not in file.read_text(), file
     readme = (laptop.folder / "README.md").read_text()
-    assert "\n> This kit has no Grafana, Loki, Fluent-Bit: leave out the steps that need it.\n" in readme
+    assert "\n> This kit lacks Grafana, Loki, Fluent-Bit: leave out the steps that need it.\n" in readme
     headings = re.findall("^### (.*?) *[(]", readme, re.M)
     assert "5.2 Prometheus" in headings and "5.3 Grafana" not in headings and "5.4 Alertmanager and Mailpit" in headings
     names_what_is_there(laptop.folder, laptop.folder.rglob("*.md"))
@@ -180,3 +180,11 @@ def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab):
         assert kit.extractfile(f"{folder}/modelmock").read()[18] == 183
     lab.run("kit", "--platform", "linux/arm64", "prometheus", code=1, timeout=500)
     assert images() == before
+    # Interrupted while it packs, with a gzip that doesn't end.
+    put(lab.work / "gzip", '#!/bin/sh\ntouch "$0.runs"\nexec sleep 300\n')
+    run("chmod", "+x", lab.work / "gzip")
+    env = lab.env | {"PATH": f"{lab.work}:{os.environ['PATH']}"}
+    kit = start(lab.root / "scripts/kit.sh", "--platform", "linux/arm64", "mailpit", env=env)
+    until(120, "gzip", (lab.work / "gzip.runs").exists)
+    end(kit)
+    assert images() == before and not list(lab.root.glob("target/kit/.making*"))
