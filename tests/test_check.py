@@ -146,7 +146,7 @@ def test_a_change_is_loaded_automatically_and_what_editors_leave_is_right(lab):
     (rules / ".#model.yml").symlink_to("me@laptop.1234:5678")
     (rules / "._model.yml").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
     (rules / "model.yml~").write_text("groups: [")
-    put(stack / "prometheus/targets/.class.yml", "- targets: [localhost:1]\n")
+    put(lab.stack / "prometheus/targets/.class.yml", "- targets: [localhost:1]\n")
     (rules / "model.yml").touch()
     # The check waits for the 5 s within which Prometheus reads the files again.
     said = lab.run("check", "prometheus")
