@@ -127,7 +127,7 @@ def examples():
 def test_the_commands_of_a_class_fill_its_file_and_empty_it(tmp_path):
     page, file = (STACK / "teaching.md").read_text(), tmp_path / "class.yml"
     assert re.findall(r"(\d+) \+ n", page) == ["5100"] * 2
-    put(file, before := (STACK / "prometheus/targets/class.yml").read_text())
+    file.write_text(before := (STACK / "prometheus/targets/class.yml").read_text())
     for command, count in ((r"for .*\$class$", 30), ("sed .*", 0)):
         run("sh", "-c", f"class={file}; {re.search(f'^{command}', page, re.M)[0]}")
         assert file.read_text().startswith(before) and file.read_text().count("localhost:51") == count

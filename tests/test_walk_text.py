@@ -98,7 +98,7 @@ def test_messages_variables_and_ports():
     assert [words for words in shown if words.strip(" =").split(" 127.")[0] not in program] == []
     table = " ".join(re.findall(r"^\| ([\d, ]+) \| ", PAGES["stack/README.md"], re.M))
     assert set(re.findall(r"\d+", table)) == {str(port) for port in PORTS[:11]} - {"5001", "5002"}
-    assert set(re.findall(r":(\d{4,5})\b", TEXT)) <= {str(port) for port in PORTS}
+    assert set(re.findall(r":(\d{4,5})\b", TEXT)) <= {"5117", *map(str, PORTS)}
     lines = re.split("…|`, `|\n", "\n".join(re.findall(r"^\| `(.*)` \| ", PAGES["stack/logging.md"], re.M)))
     assert [line for line in lines if line not in (ROOT / "stack/fluent-bit/fluent-bit.yml").read_text()] == []
 
