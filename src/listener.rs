@@ -40,7 +40,7 @@ pub fn serve(listener: &TcpListener, exposition: &Arc<Exposition>, errors: &Log)
                 if is_shortage {
                     warn(&error);
                 } else {
-                    let hint = "trying again; if it no longer answers, start the program again";
+                    let hint = "trying again; if scrapes fail, start the program again";
                     failure.call_once(|| errors.line(format_args!("cannot accept a connection: {error}: {hint}")));
                 }
                 // Without a free file, the system reports EMFILE even when no client is waiting. So the only connection

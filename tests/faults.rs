@@ -15,7 +15,7 @@ use common::{Connection, Exporter, REQUEST, TIMEOUT, wait_until};
 const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: local";
 /// A scrape that takes longer has waited for another client: the time limits of a client are 5 s, and a busy machine
 /// delays a scrape for less.
-const TOO_LONG: Duration = Duration::from_secs(3);
+const TOO_LONG: Duration = Duration::from_millis(4500);
 /// How much more memory the exporter may hold after an attack, in KiB.
 const MEMORY: u64 = 4 * 1024;
 
@@ -331,7 +331,7 @@ fn clients_that_never_read_do_not_delay_scrapes() {
     let _alone = alone();
     let exporter = Exporter::start(&[]);
     let mut silent = exporter.scraper();
-    for number in [1, 200] {
+    for number in [1, 100] {
         let _held: Vec<_> = (0..number).map(|_| ask_and_never_read(&exporter, 2000)).collect();
         assert_scrapes_are_quick(&exporter, Duration::from_millis(700));
     }
