@@ -266,7 +266,7 @@ check_prometheus() {
 	check_ready prometheus || return
 	check_config prometheus "its configuration is a file of yours, and right" \
 		prometheus_config_last_reload_success_timestamp_seconds
-	folder=$(get "$prometheus/api/v1/status/flags" | json_values | values 'data/storage[.]tsdb[.]path')
+	folder=$(get "$prometheus/api/v1/status/flags" 2>/dev/null | json_values | values 'data/storage[.]tsdb[.]path')
 	case $folder in
 	/*) ;;
 	*) folder=$(inspect '{{.Config.WorkingDir}}')/$folder ;;
