@@ -108,12 +108,15 @@ check_ready() {
 	fi
 	[ -n "$container" ] || report FAIL "$criterion" "in $stack, the container of $image is missing" "$start" || return
 	container=$(inspect '{{.Name}}' | sed 's|^/||')
-	response=$(inspect '{{if ne .State.Status "running"}}{{.State.Status}}: {{.State.Error}}{{end}}')
-	# If the engine tells no error, such as a port in use: the program's last line.
-	[ "${response%: }" = "$response" ] ||
-		response="$response$(docker logs --tail 1 "$container" 2>&1 | sed 's/.* msg=//')"
-	[ "$(inspect '{{.State.ExitCode}}')" = 0 ] && todo=$start || todo="correct that, then $start"
-	[ -z "$response" ] || report FAIL "$criterion" "$container isn't running, but $response" "$todo" || return
+	case $(inspect '{{.State.Status}} {{.State.ExitCode}}') in
+	running*) ;;
+	"exited 0") report FAIL "$criterion" "$container was stopped" "$start" || return ;;
+	*)
+		# Without an error of the engine's, such as a port in use, the program's last line is the reason.
+		response=$(inspect '{{.State.Error}}' | grep . || docker logs --tail 1 "$container" 2>&1 | sed 's/.* msg=//')
+		report FAIL "$criterion" "$container isn't running: $response" "correct that, then $start" || return
+		;;
+	esac
 	wait_for 30 "$criterion" get -o /dev/null "$(readiness "$1")" 2>/dev/null
 	require_http "$criterion" "$(readiness "$1")" \
 		"see ports: and network_mode: of the service, and docker logs $container" || return
@@ -263,7 +266,7 @@ check_prometheus() {
 	check_ready prometheus || return
 	check_config prometheus "its configuration is a file of yours, and right" \
 		prometheus_config_last_reload_success_timestamp_seconds
-	folder=$(get "$prometheus/api/v1/status/flags" | json_values | values 'data/storage[.]tsdb[.]path')
+	folder=$(get "$prometheus/api/v1/status/flags" 2>/dev/null | json_values | values 'data/storage[.]tsdb[.]path')
 	case $folder in
 	/*) ;;
 	*) folder=$(inspect '{{.Config.WorkingDir}}')/$folder ;;

@@ -31,7 +31,7 @@ log_in() {
 	fi
 	password=$typed
 	[ -n "$password" ] ||
-		{ report open "$1" "check.sh doesn't know your password" "run it at a terminal, and type it there" && return 1; }
+		{ report open "$1" "your password isn't known" "type it: run scripts/check.sh at a terminal" && return 1; }
 	[ "$password" != admin ] || report FAIL "$1" "it is the default" "change it at $grafana/profile/password" || return
 	login=$(as_admin "$password" -f "$grafana/api/user" 2>/dev/null | json_values | values login | grep . || echo refused)
 	[ "$login" != refused ] || report FAIL "$1" "Grafana refuses the password" "$todo"
