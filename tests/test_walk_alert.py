@@ -54,7 +54,7 @@ def mail_text():
 def test_alertmanager_and_mailpit(walk):
     page = walk.page
     with walk.section("Alertmanager and Mailpit"):
-        walk.word("docker compose up -d")
+        walk.explains("docker compose up -d", "ok", "--value 0.5", "--value 0.95")
         start_stack(walk, 13)
         check = walk.word("../scripts/check.sh prometheus alertmanager mailpit")
         until(90, "no failure", lambda: "FAIL" not in walk.shell(check, code=None))
@@ -62,7 +62,6 @@ def test_alertmanager_and_mailpit(walk):
         others = re.findall("^(?:open|FAIL) .*", output, re.M)
         promised = f"{walk.word('open')}  {walk.word('no notification failed')}: "
         assert len(others) == 1 and others[0].startswith(promised), output
-        walk.explains("ok")
         walk.opens(f"{PROMETHEUS}/alerts")
         model_draws(walk, 0.95, "pending")
         page.reload()
@@ -103,9 +102,8 @@ def test_alertmanager_and_mailpit(walk):
         model_draws(walk, 0.5, "inactive")
         time.sleep(6)
         before = mails(HIGH)
-        walk.explains("--value 0.5", "--value 0.95")
         walk.run_model("cargo run --release -- --value 0.95")
-        assert "silence" in walk.type("../scripts/check.sh --alert", code=1)
+        assert walk.word("the alert is silenced") in walk.type("../scripts/check.sh --alert", code=1)
         assert mails(HIGH) == before, "a mail arrived in spite of the silence"
         walk.press("Silences", "Expire", "Confirm")
         until(60, "the end of the silence", lambda: silences()[0]["status"]["state"] == "expired")
@@ -138,6 +136,5 @@ def test_drift(walk):
         walk.press("Alerts")
         walk.matches("ModelResultDrift")
         walk.explains("ModelResultHigh", "Query", "Graph", "15m", "FIRING", "0+0.5x240", "my-stack")
-        walk.explains("for: 1m", "--drift 600", "rate")
+        walk.explains("for: 1m", "--drift 600", "rate", "and increase(model_result_distribution_count[10m]) > 100")
         walk.explains("stack/prometheus/rules/model.yml", "stack/prometheus/tests/model.yml")
-        walk.explains("and increase(model_result_distribution_count[10m]) > 100")
