@@ -39,9 +39,9 @@ impl Exposition {
     /// Renders the whole page.
     pub fn render(&self) -> String {
         let mut page = Page::default();
-        let statistics = self.model.snapshot();
+        let (result, statistics) = (self.model.result(), self.model.snapshot());
         let (count, sum) = (statistics.count, statistics.sum);
-        page.metric("model_result", "gauge", "The latest result of the model, from 0 to 1.", statistics.result);
+        page.metric("model_result", "gauge", "The latest result of the model, from 0 to 1.", result);
         page.metric("model_refreshes_total", "counter", "Results that the model has drawn.", count);
         let drawn_at = statistics.drawn_at.as_secs_f64();
         page.metric("model_last_refresh_timestamp_seconds", "gauge", "Unix time of the latest result.", drawn_at);

@@ -4,7 +4,7 @@
 //! | file | concern |
 //! | --- | --- |
 //! | `cli.rs` | parses the flags and words the usage errors |
-//! | `model.rs` | draws a result at each deadline, and stores it with the statistics of all results |
+//! | `model.rs` | draws a result at each deadline; stores it, and the statistics of all results |
 //! | `clock.rs` | tells the Unix time, and writes it as text |
 //! | `log.rs` | prints lines without making any other thread wait for the terminal |
 //! | `process.rs` | reads the process metrics from Linux' procfs |

@@ -1,7 +1,9 @@
-//! The model: a thread of its own draws a result at each deadline, and stores it with the statistics of all results.
+//! The model: a thread of its own draws a result at each deadline. It stores the result in an atomic, and the
+//! statistics of all results behind a lock.
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,15 +34,16 @@ pub struct Options {
     pub drift: Option<Duration>,
 }
 
-/// The results so far. A thread holds the lock only to copy or to change the statistics, so another waits briefly.
 #[derive(Debug, Default)]
-pub struct Model(Mutex<Statistics>);
+pub struct Model {
+    /// The bits of the latest result. An exporter with a single value needs nothing else.
+    result: AtomicU64,
+    statistics: Mutex<Statistics>,
+}
 
-/// The latest result, and the statistics of all results so far.
+/// The statistics of all results so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
-    /// The latest result, from 0 to 1.
-    pub result: f64,
     /// The Unix time of the latest result.
     pub drawn_at: Duration,
     /// How many results were drawn.
@@ -109,14 +112,18 @@ fn quantiles(results: &VecDeque<f64>) -> [f64; QUANTILES.len()] {
 }
 
 impl Model {
-    /// A copy of the statistics, whose values agree with each other.
+    /// The latest result, from 0 to 1, without waiting for a lock.
+    pub fn result(&self) -> f64 {
+        f64::from_bits(self.result.load(Ordering::Acquire))
+    }
+
+    /// The statistics, which agree with each other. Read after [`Model::result`], they include it.
     pub fn snapshot(&self) -> Statistics {
-        *self.0.lock().unwrap()
+        *self.statistics.lock().unwrap()
     }
 
     fn record(&self, result: f64, drawn_at: Duration, quantiles: [f64; QUANTILES.len()]) {
-        let mut statistics = self.0.lock().unwrap();
-        statistics.result = result;
+        let mut statistics = self.statistics.lock().unwrap();
         statistics.drawn_at = drawn_at;
         statistics.count += 1;
         statistics.sum += result;
@@ -124,6 +131,7 @@ impl Model {
             *bucket += u64::from(result <= bound);
         }
         statistics.quantiles = quantiles;
+        self.result.store(result.to_bits(), Ordering::Release);
     }
 }
 
@@ -200,7 +208,7 @@ mod tests {
             model.record(result, Duration::from_secs(number as u64), [result; 3]);
         }
         let statistics = model.snapshot();
-        assert_eq!((statistics.result, statistics.count), (1.0, 5));
+        assert_eq!((model.result(), statistics.count), (1.0, 5));
         assert!((statistics.sum - 1.700_001).abs() < 1e-9);
         assert_eq!(statistics.buckets, [2, 3, 3, 3, 4, 4, 4, 4, 4, 5]);
         assert_eq!(statistics.drawn_at, Duration::from_secs(4));

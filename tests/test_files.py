@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from lab import ENVIRONMENT, LABEL, ROOT, docker, fetch, image, names_what_is_there, needs, needs_docker, put, run
+from lab import ENVIRONMENT, LABEL, ROOT, docker, fetch, image, names_what_is_there, needs, needs_docker, run
 
 STACK = ROOT / "stack"
 SCRIPTS = [script for script in sorted(ROOT.glob("scripts/*.sh")) if script.stat().st_mode & 0o100]
