@@ -80,8 +80,7 @@ struct Entry {
 fn spawn(connection: &Arc<Connection>, exposition: &Arc<Exposition>, connections: &mut Vec<Entry>) -> io::Result<()> {
     let (served, exposition) = (Arc::clone(connection), Arc::clone(exposition));
     // An error of a connection ends only this connection.
-    let serve = move || drop(served.serve(&exposition));
-    let thread = thread::Builder::new().stack_size(STACK_SIZE).spawn(serve)?;
+    let thread = thread::Builder::new().stack_size(STACK_SIZE).spawn(move || drop(served.serve(&exposition)))?;
     connections.push(Entry { connection: Arc::downgrade(connection), thread });
     Ok(())
 }

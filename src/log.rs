@@ -29,8 +29,7 @@ pub fn queue() -> (Log, Receiver<String>) {
 
 /// Starts a thread that prints `lines` with `print`.
 pub fn start(lines: impl IntoIterator<Item = String> + Send + 'static, print: fn(String)) -> io::Result<()> {
-    let thread = thread::Builder::new().name("log".to_owned());
-    thread.spawn(move || lines.into_iter().for_each(print)).map(drop)
+    thread::Builder::new().name("log".to_owned()).spawn(move || lines.into_iter().for_each(print)).map(drop)
 }
 
 /// Prints a line on standard output.

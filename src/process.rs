@@ -24,9 +24,7 @@ impl Process {
     /// Opens the files; `None` on systems other than Linux, or without procfs.
     pub fn open() -> Option<Self> {
         // Wine shows procfs to Windows programs, too, but it describes another process.
-        if !cfg!(target_os = "linux") {
-            return None;
-        }
+        cfg!(target_os = "linux").then_some(())?;
         Some(Process {
             stat: File::open("/proc/self/stat").ok()?,
             status: File::open("/proc/self/status").ok()?,

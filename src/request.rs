@@ -30,8 +30,7 @@ pub struct RequestError {
 }
 
 fn error(status: u16, message: impl Into<String>) -> RequestError {
-    let message = message.into();
-    RequestError { status, message }
+    RequestError { status, message: message.into() }
 }
 
 /// Reads the next request's head, and no byte behind it. `head` keeps the bytes.
@@ -63,8 +62,9 @@ fn parse_head(head: &str) -> Result<Request, RequestError> {
         return Err(error(400, NOT_TEXT));
     }
     let words: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-    let [method, target, version] = words[..] else {
-        return Err(error(400, BAD_REQUEST_LINE));
+    let (method, target, version) = match words[..] {
+        [method, target, version] if is_token(method) && !target.is_empty() => (method, target, version),
+        _ => return Err(error(400, BAD_REQUEST_LINE)),
     };
     let mut close = match version.strip_prefix("HTTP/").map(str::as_bytes) {
         Some(b"1.0") => true,
@@ -73,9 +73,6 @@ fn parse_head(head: &str) -> Result<Request, RequestError> {
         Some([b'0'..=b'9', b'.', b'0'..=b'9']) => return Err(error(505, BAD_VERSION)),
         _ => return Err(error(400, BAD_REQUEST_LINE)),
     };
-    if !is_token(method) || target.is_empty() {
-        return Err(error(400, BAD_REQUEST_LINE));
-    }
     for line in lines {
         // A space before the name or the colon could hide a header from a proxy (5.1, 5.2).
         let header = line.split_once(':').filter(|(name, _)| is_token(name));
