@@ -12,18 +12,18 @@ check_writes() {
 	sent=$(metric "$2" prometheus_remote_storage_queue_highest_sent_timestamp_seconds least)
 	started=$(metric "$2" process_start_time_seconds)
 	[ -n "$scraped" ] && [ -n "$sent" ] && [ -n "$started" ] ||
-		report FAIL "what $1 writes arrives" "it doesn't tell how far it wrote" "see remote_write in its log" || return
+		report FAIL "the samples of $1 arrive" "it doesn't tell how far it wrote" "see remote_write in its log" || return
 	# Until the first sample is sent, its time is 0.
 	behind=$(awk "BEGIN { sent = $sent > $started ? $sent : $started
 		printf \"%d\", ($scraped > sent ? $scraped - sent : 0) }")
 	if [ "$lost" != 0 ]; then
-		report FAIL "what $1 writes arrives" "$lost samples were refused and are lost since it started" \
+		report FAIL "the samples of $1 arrive" "$lost samples were refused and are lost since it started" \
 			"see remote_write in its log: it names the store's answer"
 	elif [ "$behind" -gt 15 ]; then
-		report FAIL "what $1 writes arrives" "the newest that arrived is $behind s older than the newest scraped" \
+		report FAIL "the samples of $1 arrive" "the newest that arrived is $behind s older than the newest scraped" \
 			"see whether the store runs and has room; no sample is lost while $1 runs"
 	else
-		report ok "what $1 writes arrives" "$total samples, $behind s behind"
+		report ok "the samples of $1 arrive" "$total samples, $behind s behind"
 	fi
 }
 

@@ -36,7 +36,7 @@ def test_two_sites_write_and_are_told_apart(lab):
     assert f"http://localhost:{lab.ports[19090]}" in said and "Grafana isn't running" in said
     until(60, "both sites are in the store", lambda: arrives_from_both(lab))
     assert value(lab.store, 'model_result{site="b"}') == 0.95
-    assert "what site-a writes arrives" in lab.run("check", "store")
+    assert "the samples of site-a arrive" in lab.run("check", "store")
     lab.run("store", "up")
     assert exposed(lab) == []
     for url in (lab.store, *lab.sites.values()):
@@ -46,7 +46,7 @@ def test_two_sites_write_and_are_told_apart(lab):
 def failing(lab, *sites):
     """The output of check.sh, if it says that samples of these sites don't arrive."""
     said = lab.run("check", code=None)
-    return all(f"FAIL  what site-{site} writes arrives" in said for site in sites) and said
+    return all(f"FAIL  the samples of site-{site} arrive" in said for site in sites) and said
 
 
 def test_without_the_store_a_site_alerts_and_check_says_that_samples_wait(lab):

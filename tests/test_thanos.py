@@ -34,7 +34,7 @@ def replicas(lab):
 def test_it_answers_like_one_prometheus(lab):
     assert f"The store  http://localhost:{lab.ports[19090]}\n" in lab.run("store", "up", "thanos")
     until(60, "both sites are in the store", lambda: arrives_from_both(lab))
-    assert "what site-b writes arrives" in lab.run("check", "store")
+    assert "the samples of site-b arrive" in lab.run("check", "store")
     copies = {(site, replica, "default-tenant") for site in "ab" for replica in "123"}
     until(60, "three copies", lambda: replicas(lab) == copies)
     series = [sorted(labels) for labels, _ in vector(lab.store, "model_result")]
@@ -101,4 +101,4 @@ def test_the_labs_own_prometheus_writes_to_it(lab):
         file.write(re.search("^# prometheus.yml: to this store\n.*?(?=^```)", page, re.M | re.S)[0])
     lab.up("prometheus")
     until(60, "its samples are in the store", lambda: value(lab.store, 'model_result{site=""}') == 0.5)
-    assert "what Prometheus writes arrives" in lab.run("check", "prometheus", code=None)
+    assert "the samples of Prometheus arrive" in lab.run("check", "prometheus", code=None)
