@@ -11,7 +11,7 @@ use common::{Exporter, TIMEOUT, wait_until};
 
 /// The next `number` results that an exporter prints.
 fn results(exporter: &mut Exporter, number: usize) -> Vec<f64> {
-    let lines = exporter.stdout().by_ref().lines().take(number);
+    let lines = exporter.stdout.by_ref().lines().take(number);
     lines.map(|line| line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()).collect()
 }
 
@@ -72,7 +72,7 @@ fn delays_of_single_results_do_not_add_up() {
     let mut exporter = Exporter::start(&["--interval", "0.02"]);
     let mut drawn_at = [0; 20];
     let start = Instant::now();
-    for line in exporter.stdout().by_ref().lines().take(250) {
+    for line in exporter.stdout.by_ref().lines().take(250) {
         let line = line.unwrap();
         let (time, _) = line.split_once('Z').unwrap();
         drawn_at[time[time.len() - 2..].parse::<usize>().unwrap() % 20] += 1;

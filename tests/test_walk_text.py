@@ -110,7 +110,10 @@ def test_whole_files():
 
 
 def test_pictures():
-    shown = re.findall(r'src="(?:stack/)?pictures/([\w-]+)\.png"', TEXT)
+    """Each has a description, and is wide but small."""
+    shown = re.findall(r'<img src="(?:stack/)?pictures/([\w-]+)\.png" width="\d+" alt="[^"]{40,}">', TEXT)
     walks = "".join(file.read_text() for file in ROOT.glob("tests/test_walk*.py"))
-    taken = re.findall(r'picture\("([\w-]+)"', walks)
-    assert set(shown) == set(taken) == {file.stem for file in ROOT.glob("stack/pictures/*.png")}
+    pictures = {file.stem: file.read_bytes() for file in ROOT.glob("stack/pictures/*.png")}
+    assert set(shown) == set(re.findall(r'picture\("([\w-]+)"', walks)) == set(pictures)
+    assert all(int.from_bytes(picture[16:20], "big") >= 600 for picture in pictures.values())
+    assert sum(map(len, pictures.values())) <= 1.2 * 1024 * 1024

@@ -59,7 +59,8 @@ fn reset_signals(_: &mut Command) {}
 pub struct Exporter {
     child: Child,
     pub address: SocketAddr,
-    stdout: BufReader<ChildStdout>,
+    /// Standard output after the first line.
+    pub stdout: BufReader<ChildStdout>,
     stderr: Arc<Mutex<String>>,
 }
 
@@ -93,11 +94,6 @@ impl Exporter {
             });
         }
         Exporter { child, address, stdout, stderr }
-    }
-
-    /// Standard output after the first line.
-    pub fn stdout(&mut self) -> &mut BufReader<ChildStdout> {
-        &mut self.stdout
     }
 
     pub fn connect(&self) -> Connection {
