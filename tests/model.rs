@@ -67,7 +67,7 @@ fn a_fixed_value_is_each_result() {
 
 #[test]
 fn delays_of_single_results_do_not_add_up() {
-    // With 20 ms between two results, all are drawn at the same milliseconds of 20, unless the machine is busy just then.
+    // With 20 ms between two results, all are drawn at the same milliseconds of 20, unless the machine is busy then.
     // If each came a little later than the one before, they would be spread evenly.
     let mut exporter = Exporter::start(&["--interval", "0.02"]);
     let mut drawn_at = [0; 20];
