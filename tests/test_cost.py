@@ -108,8 +108,7 @@ def test_a_scrape_takes_few_system_calls(record_property):
 def test_a_scrape_takes_a_quarter_of_the_instructions_of_a_mock_in_python(record_property):
     """With a result for each scrape, as at the default interval. The mock, too, reads its process metrics."""
     count = lambda *arguments: int(re.search(r"Collected : (\d+)", trace("valgrind", *arguments))[1])
-    ours, mock = [
-        (count(command, 41) - count(command, 1)) / 40 for command in (exporter("--interval", "0.12"), [sys.executable, "-c", MOCK])
-    ]
+    commands = exporter("--interval", "0.12"), [sys.executable, "-c", MOCK]
+    ours, mock = [(count(command, 41) - count(command, 1)) / 40 for command in commands]
     record_property("measured", f"instructions for a scrape: {ours:.0f}, at most {mock / 4:.0f} (mock: {mock:.0f})")
     assert 1000 <= ours <= mock / 4

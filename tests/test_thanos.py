@@ -55,12 +55,12 @@ def test_nothing_listens_on_another_address_and_nothing_runs_as_root(lab):
 
 
 def samples(url, begun, ended):
-    """How many samples of the models the server has from that time."""
-    return value(url, f'sum(count_over_time({{job="model_mock"}}[{ended - begun}s]))', time=ended)
+    """How many results of the models the server has from that time."""
+    return value(url, f"sum(count_over_time(model_result[{ended - begun}s]))", time=ended)
 
 
 def is_complete(lab, begun, ended):
-    """Whether the store has as many samples as both sites together."""
+    """Whether the store has as many results as both sites together."""
     scraped = [samples(url, begun, ended) for url in lab.sites.values()]
     return all(scraped) and sum(scraped) == samples(lab.store, begun, ended)
 
