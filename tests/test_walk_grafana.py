@@ -91,8 +91,8 @@ def test_grafana(walk):
         page.keyboard.press("ArrowDown")
         walk.press("As lines")
         if walk.patient:
-            # A picture with a curve.
-            page.wait_for_timeout(60_000)
+            # A picture with a curve of 5 minutes.
+            page.wait_for_timeout(280_000)
             walk.chooses(button("Last 6 hours"), "Last 5 minutes")
             page.wait_for_timeout(3000)
         walk.picture("panel-editor", left=300, top=40)
