@@ -25,7 +25,7 @@ esac
 for platform in "$@"; do
 	case $platform in
 	linux-x86_64 | linux-arm64 | windows-x86_64) ;;
-	*) usage_error "unknown platform '$platform': there are linux-x86_64, linux-arm64, windows-x86_64" ;;
+	*) usage_error "unknown platform '$platform': choose from linux-x86_64, linux-arm64, windows-x86_64" ;;
 	esac
 done
 require_curl

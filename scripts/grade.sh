@@ -8,7 +8,7 @@
 # not-its-seed, too-fast (results in less time than 5 s each), short (fewer minutes than N), no-answers,
 # and not-a-hand-in. A rule must fire within 15 minutes of --drift 600, three times, and must not fire on two
 # days without drift. The results are the same each time, so that equal rules get equal verdicts: with random
-# ones, even the page's rule would fail now and then. A rule with a rare false alarm can pass.
+# ones, even the lab's rule would fail now and then. A rule with a rare false alarm can pass.
 
 set -u
 # shellcheck source=scripts/common.sh

@@ -92,7 +92,7 @@ load_images() {
 		# Engines number images in two ways; the layers are the same in both.
 		elif [ "${here% *}" != "$(manifest_field "$service" 3)" ] &&
 			[ "${here#* }" != "$(manifest_field "$service" 6)" ]; then
-			echo "another $image is here than the kit's: it stays as it is"
+			echo "the engine already has another $image: it stays as it is, and the kit's isn't loaded"
 		fi
 	done
 	[ -n "$missing" ] || return 0

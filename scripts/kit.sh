@@ -2,7 +2,7 @@
 # kit.sh [--platform PLATFORM] [SERVICE...]: makes one file for laptops without Rust or a network: the kit.
 #
 # SERVICE is prometheus, alertmanager, mailpit, grafana or logging; the first four by default. The kit holds
-# the README, stack/ and the lab's scripts as git has them, committed; the model as a static program, for
+# the README, stack/ and the lab's scripts, as committed in git; the model as a static program, for
 # Windows, and as an image; and the images of the services. kit.sh pulls images that are missing here.
 # PLATFORM is linux/amd64 or linux/arm64 (Apple silicon); the one of Docker's engine by default.
 # A student unpacks the kit anywhere; scripts/up.sh then loads the images without a network.
@@ -35,13 +35,13 @@ wanted=$(services "$@") || exit
 case " $wanted " in
 *" exporter "*) usage_error "the exporter is in every kit" ;;
 esac
-command -v rustc >/dev/null || die "Rust is missing, which makes the static exporter: https://rustup.rs"
+command -v rustc >/dev/null || die "Rust is missing, and the kit needs a static exporter: install Rust from https://rustup.rs"
 for tool in curl git gzip tar; do
 	command -v $tool >/dev/null || die "$tool is missing: install the package $tool"
 done
 require_docker
 git -C "$root" rev-parse -q --verify HEAD >/dev/null ||
-	die "git can't read $root, and the kit holds what git has: make the kit in a clone of the project"
+	die "git can't read $root, and the kit holds the committed files: make the kit in a clone of the project"
 
 clean_up() {
 	end_pull
