@@ -53,7 +53,7 @@ load_notifications() {
 	reason=
 	# A notification that arrived had one request that didn't fail.
 	done=$(($(metric "$alertmanager" alertmanager_notification_requests_total) - tries))
-	if [ "$lost" != 0 ] || [ "$tries" != 0 ] && [ "$done" -lt "$sent" ]; then
+	if [ "$lost" != 0 ] || { [ "$tries" != 0 ] && [ "$done" -lt "$sent" ]; }; then
 		reason=$(docker logs --tail 1000 "$(container alertmanager)" 2>&1 | sed -n '/otif/s/.* err="\{0,1\}//p' | tail -n 1)
 		reason=${reason%\"}
 		reason=${reason:-see docker logs}
@@ -128,7 +128,8 @@ has_mail() {
 			$1 ~ /Created$/ && substr($2, 1, 19) >= active { is_new[n] = 1 }
 			END {
 				for (n in is_new)
-					if (index(text[n], alert) && index(text[n], named) && text[n] !~ /RESOLVED/) exit 0
+					# BusyBox finds an empty name in no text.
+					if (index(text[n], alert) && (named == "" || index(text[n], named)) && text[n] !~ /RESOLVED/) exit 0
 				exit 1
 			}'
 }

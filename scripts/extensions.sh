@@ -46,7 +46,8 @@ logged_results() {
 # log_matches_metric: whether Loki has the $drawn results of the model until $latest, by the times of the lines; sets
 # $logged.
 log_matches_metric() {
-	logged=$(logged_results "$(awk "BEGIN { printf \"%d\", ($latest - $started) * 1000 + 2 }")ms" "$latest")
+	# mawk's %d ends at 2^31 ms, which is 25 days.
+	logged=$(logged_results "$(awk "BEGIN { printf \"%.0f\", ($latest - $started) * 1000 + 2 }")ms" "$latest")
 	[ "${logged:=0}" = "$drawn" ]
 }
 

@@ -106,7 +106,7 @@ if [ -n "$models" ]; then
 			sub(/^\| /, "") { text = text $0 "\n"; if (/alert: *["'\'']?ModelResultDrift/) found = 1 }
 			!/^== / && found { rules = text }
 			/^== / { found = 0 }
-			END { printf "%s", rules }' "$file" >"$folder/rules.yml"
+			END { printf "%s", rules }' <"$file" >"$folder/rules.yml"
 		chmod -R a+rX "$folder"
 		answer=$(docker run --rm --network none --memory 512m -v "$folder:/rules:ro,z" --entrypoint promtool \
 			"$(image prometheus)" test rules /rules/test.yml 2>&1)
@@ -134,7 +134,8 @@ for file in "$@"; do
 	tr -d '\r' <"$file" >"$copy.whole"
 	sed -n '/^sum: /!p' "$copy.whole" >"$copy.summed"
 	plain <"$copy.whole" >"$copy"
-	printf 'file: %s\n' "${file##*/}" | plain >>"$copy"
+	# A hand-in may have lost the end of its last line.
+	printf '\nfile: %s\n' "${file##*/}" | plain >>"$copy"
 	[ "$(sed -n 's/^sum: //p' "$copy")" = "$(sha256 "$copy.summed" | cut -d ' ' -f 1)" ] || echo edited >>"$copy"
 	# How many results of which seed this one needs.
 	awk -v max=$max_results '
@@ -154,7 +155,8 @@ tries=0
 while read -r seed count; do
 	until [ "$(wc -l <"$folder/$seed.results")" -gt "$count" ]; do
 		tries=$((tries + 1))
-		[ $tries -le 1200 ] || die "the model doesn't draw the results of seed $seed"
+		[ $tries -le 1200 ] ||
+			die "the model doesn't draw the results of seed $seed: stop other programs, or grade fewer files at a time"
 		sleep 0.1
 	done
 done <"$folder/needed"

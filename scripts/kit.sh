@@ -75,9 +75,9 @@ set_aside() {
 	case $(docker image inspect -f '{{.Architecture}}' "$(image "$1")" 2>/dev/null) in
 	'' | "${platform#*/}") ;;
 	*)
-		docker tag "$(image "$1")" "modelmock-kept:$1" || exit
+		docker tag "$(image "$1")" "modelmock-kept:$1" || die "cannot rename $(image "$1"): see the output above"
 		kept="$kept $1"
-		docker image rm "$(image "$1")" >/dev/null || exit
+		docker image rm "$(image "$1")" >/dev/null || die "cannot set $(image "$1") aside: see the output above"
 		;;
 	esac
 }

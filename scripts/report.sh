@@ -15,6 +15,7 @@ prometheus=$(url prometheus)
 grafana=$(url grafana)
 model="instance=~\".*:${exporter##*:}\""
 file=
+settings=
 
 case ${1-} in
 -h | --help) print_help && exit ;;
@@ -22,7 +23,7 @@ case ${1-} in
 esac
 [ $# -eq 1 ] || usage_error "it takes one number, not '$*'"
 require_curl
-trap 'stty echo 2>/dev/null; rm -f "$file" "$file.traces"; exit 1' INT TERM HUP
+trap 'stty "$settings" 2>/dev/null; rm -f ${file:+"$file" "$file.traces"}; exit 1' INT TERM HUP
 
 # fact NAME: the lines that are read, each after its name; without lines, the word none.
 fact() {
@@ -168,12 +169,15 @@ report-$number.txt will hold:
 The file can't prove that you did the work yourself: its sum shows accidental changes, and isn't a signature.
 END
 [ -n "$(running my-stack)" ] || [ -z "$(running stack)" ] ||
-	GRAFANA_PASSWORD=$( (read_password && echo "$password") 2>/dev/null)
+	GRAFANA_PASSWORD=$( (read_password && printf '%s\n' "$password") 2>/dev/null)
 if [ -z "${GRAFANA_PASSWORD-}" ] && [ -t 0 ]; then
 	printf "To go on, type the password of Grafana's user admin (leave it empty without Grafana). Ctrl+C ends this: "
-	stty -echo
-	read -r GRAFANA_PASSWORD
-	stty echo
+	# Ctrl+Z, too, is off: it would leave a terminal that doesn't show what is typed.
+	settings=$(stty -g)
+	stty -echo susp undef
+	IFS= read -r GRAFANA_PASSWORD
+	stty "$settings"
+	settings=
 	echo
 fi
 export GRAFANA_PASSWORD="${GRAFANA_PASSWORD-}"
@@ -181,9 +185,12 @@ export GRAFANA_PASSWORD="${GRAFANA_PASSWORD-}"
 file=$(mktemp "$root/report-$number.XXXXXX") ||
 	die "cannot write in $root: make the folder writable, or the disk less full"
 traces=$file.traces
-hand_in | hide_password >"$file"
+written=yes
+hand_in | hide_password >"$file" || written=
 rm -f "$traces"
-if ! echo "sum: $(sha256 "$file" | cut -d ' ' -f 1)" >>"$file" || ! mv "$file" "$root/report-$number.txt"; then
+if [ -z "$written" ] ||
+	! echo "sum: $(sha256 "$file" | cut -d ' ' -f 1)" >>"$file" || ! mv "$file" "$root/report-$number.txt"; then
+	rm -f "$file"
 	die "cannot write $root/report-$number.txt: is the disk full?"
 fi
 size=$(wc -c <"$root/report-$number.txt" | awk '{ printf "%.0f KB", $1 / 1000 }')

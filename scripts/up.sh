@@ -218,7 +218,8 @@ done
 case $wanted in
 *grafana*)
 	[ "$(as_admin "$password" -o /dev/null -w '%{http_code}' "$(url grafana)/api/user")" != 401 ] ||
-		echo "$password" | compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
+		printf '%s\n' "$password" |
+		compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
 		die "Grafana does not take the password in $env_file: scripts/down.sh --volumes removes its data, with the" \
 			"password that it has"
 	;;

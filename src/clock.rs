@@ -12,8 +12,7 @@ pub fn rfc3339(unix_time: Duration) -> String {
     let seconds = unix_time.as_secs();
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let millis = unix_time.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", unix_time.subsec_millis())
 }
 
 /// Year, month and day of the month of a day that is counted from 1970-01-01.

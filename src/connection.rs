@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::{HTTPVersion, Header, Response};
+use tiny_http::{HTTPVersion, Response};
 
 use crate::exposition::Exposition;
 use crate::request::REQUEST_TIMEOUT;
@@ -42,7 +42,7 @@ impl Connection {
             reader.get_mut().deadline = None;
             match reader.fill_buf()? {
                 [] => return Ok(()),
-                // Some clients send an empty line behind a request (RFC 9112, 2.2).
+                // Some clients send an empty line after a request (RFC 9112, 2.2).
                 [b'\r' | b'\n', ..] if skipped < 2 => {
                     reader.consume(1);
                     skipped += 1;
@@ -129,12 +129,12 @@ fn encode(response: Response<Cursor<Vec<u8>>>, is_head: bool, close: bool, unix_
     let mut response = response.with_chunked_threshold(usize::MAX);
     // tiny_http panics at a clock that an HTTP date can't express (before 1970, after 9999), unless there is a date.
     if !(1..253_402_300_800).contains(&unix_time.as_secs()) {
-        response.add_header(Header::from_bytes("Date", "Thu, 01 Jan 1970 00:00:00 GMT").expect("both are ASCII"));
+        response.add_header(handler::header("Date", "Thu, 01 Jan 1970 00:00:00 GMT"));
     }
     let mut bytes = Vec::new();
     response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], is_head, None)?;
     if close {
-        // tiny_http ignores this header in a response, so it's put behind the first line.
+        // tiny_http ignores this header in a response, so it's put after the first line.
         let second_line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         bytes.splice(second_line..second_line, *b"Connection: close\r\n");
     }

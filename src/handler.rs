@@ -29,7 +29,8 @@ fn text(status: u16, line: &str) -> Response<Cursor<Vec<u8>>> {
     Response::from_string(format!("{line}\n")).with_status_code(status)
 }
 
-fn header(name: &str, value: &str) -> Header {
+/// A header of a response. Panics if its name or value isn't ASCII.
+pub fn header(name: &str, value: &str) -> Header {
     Header::from_bytes(name, value).expect("both are ASCII")
 }
 

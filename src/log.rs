@@ -12,7 +12,7 @@ use std::thread;
 const QUEUE_CAPACITY: usize = 64;
 
 /// The sending end of a queue of lines.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Log(SyncSender<String>);
 
 impl Log {
@@ -38,7 +38,7 @@ pub fn print(line: String) {
     let _ = io::stdout().write_all((line + "\n").as_bytes());
 }
 
-/// Prints an error on standard error, behind the program's name.
+/// Prints an error on standard error, after the program's name.
 pub fn error(message: String) {
     // In one write, so that lines of other programs can't come in between.
     let line = format!("{}: {message}\n", env!("CARGO_PKG_NAME"));

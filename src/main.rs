@@ -7,7 +7,7 @@
 //! | `model.rs` | draws a result at each deadline; stores it, and the statistics of all results |
 //! | `clock.rs` | tells the Unix time, and writes it as text |
 //! | `log.rs` | prints lines without making any other thread wait for the terminal |
-//! | `process.rs` | reads the process metrics from Linux' procfs |
+//! | `process.rs` | reads the process metrics from Linux's procfs |
 //! | `exposition.rs` | renders the page that Prometheus scrapes |
 //! | `page.rs` | writes metric families in Prometheus' text format |
 //! | `listener.rs` | accepts connections, and closes the least recently active one at the limit |

@@ -26,7 +26,7 @@ pub const DRIFT_TO: f64 = 0.5;
 pub struct Options {
     /// The time between two results.
     pub interval: Duration,
-    /// Determines the series of results; without it, each run has another one.
+    /// Determines the series of results; without it, each run has a different one.
     pub seed: Option<u64>,
     /// The result to give each time instead of a drawn one, from 0 to 1.
     pub value: Option<f64>,
@@ -42,7 +42,7 @@ pub struct Model {
 }
 
 /// The statistics of all results so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
     /// The Unix time of the latest result.
     pub drawn_at: Duration,

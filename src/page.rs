@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The text of a page so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Page(pub String);
 
 impl Page {

@@ -1,4 +1,4 @@
-//! The process metrics, from Linux' procfs (proc(5)). All Prometheus client libraries have the same ones:
+//! The process metrics, from Linux's procfs (proc(5)). All Prometheus client libraries have the same ones:
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fs::{self, File};

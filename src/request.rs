@@ -33,7 +33,7 @@ fn error(status: u16, message: impl Into<String>) -> RequestError {
     RequestError { status, message: message.into() }
 }
 
-/// Reads the next request's head, and no byte behind it. `head` keeps the bytes.
+/// Reads the next request's head, and no byte after it. `head` keeps the bytes.
 pub fn read(reader: &mut impl BufRead, head: &mut Vec<u8>) -> Result<Request, RequestError> {
     head.clear();
     // 0x16 starts a TLS record; no newline will follow.
