@@ -259,10 +259,13 @@ config_errors() (
 		sed "s/.*FAILED: *//; s/^ *//; $files s|[^ \"]*$root/||g" | uniq | paste -s -d ' ' -
 )
 
-# require_docker: dies if the engine or Compose is missing, does not run, or is too old.
+# require_docker: dies if the engine or Compose is missing, does not run, or is too old, or in a path that they refuse.
 require_docker() {
 	case $root in
-	*[:%]*) die "Docker can't mount files from a path with : or %, as $root: rename the folder, or copy it elsewhere" ;;
+	# Docker's mounts end a path at a colon, and Compose at a %; the others have a meaning to sed.
+	*[]:%\&\|\\[]*)
+		die "the lab doesn't work in a path with one of : % & | [ ] \\, as $root: rename the folder, or copy it elsewhere"
+		;;
 	esac
 	command -v docker >/dev/null ||
 		die "Docker is missing: install Docker Engine, or Docker Desktop on macOS and Windows" \

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 /// How many lines a queue holds for a reader that pauses. While it is full, new lines are dropped.
-const QUEUE_CAPACITY: usize = 64;
+const QUEUE_CAPACITY: usize = 1000;
 
 /// The sending end of a queue of lines.
 #[derive(Debug)]
