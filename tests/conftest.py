@@ -202,7 +202,7 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     """The count, as the last line."""
-    # A worker has no inventory.
+    # Only the main process has an inventory.
     if before not in config.stash or config.option.collectonly:
         return
     stats = config.pluginmanager.get_plugin("terminalreporter").stats

@@ -37,7 +37,7 @@ class Walk:
         """A section of the text, up to the next heading. All of its words must be used."""
         text = (self.root / file).read_text(encoding="utf-8")
         found = re.search(rf"^##+ ([\d.]+ )?{re.escape(title)}( \(|$).*?(?=^##|\Z)", text, re.S | re.M)
-        assert found, f"{file} has no section {title}"
+        assert found, f"{file} lacks the section {title}"
         self.title, self.used = title, set()
         self.fences = re.findall(r"^```(\w+)\n(.*?)^```", found[0], re.S | re.M)
         prose = re.sub(r"^```.*?^```|^\|.*?$|^#.*?$", "", found[0], flags=re.S | re.M)
@@ -56,7 +56,7 @@ class Walk:
         assert not left, f"{title}: the walk hasn't used these words of the text: {left}"
 
     def word(self, word):
-        assert word in self.words, f"{self.title}: the text has no '{word}'"
+        assert word in self.words, f"{self.title}: the text lacks '{word}'"
         self.used.add(word)
         return word
 
@@ -68,7 +68,7 @@ class Walk:
     def fence(self, language):
         """The next block in that language, such as sh."""
         number = next((i for i, (name, _) in enumerate(self.fences) if name == language), None)
-        assert number is not None, f"{self.title}: the text has no further block {language}"
+        assert number is not None, f"{self.title}: the text lacks another block {language}"
         return self.fences.pop(number)[1].strip()
 
     def type(self, command=None, code=0):
@@ -93,13 +93,13 @@ class Walk:
         self.model.start(*command.removeprefix(program).removeprefix(" --").split())
 
     def link(self, url):
-        assert f"<{url}>" in self.prose, f"{self.title}: the text has no link {url}"
+        assert f"<{url}>" in self.prose, f"{self.title}: the text lacks the link {url}"
         return url
 
     def opens(self, url):
         """Opens a link of the section as soon as the program answers."""
         if "<script" not in until(90, self.link(url), lambda: fetch(url)):
-            raise ImageMissing(f"the image behind {url} has no web pages")
+            raise ImageMissing(f"the image behind {url} lacks its web pages")
         self.page.goto(url)
 
     def logs_in(self, password):

@@ -73,7 +73,7 @@ def test_programs_of_other_systems_pass_cargos_tests(
 
 
 def test_a_program_that_uses_libraries_of_this_machine_is_not_static(lab):
-    """With a bare Rust, which has no target for musl, and a cargo that links as usual."""
+    """With a bare Rust, which lacks the target for musl, and a cargo that links as usual."""
     tools, rustc = lab.work / "bin", shutil.which("rustc")
     tools.mkdir()
     put(tools / "rustc", f'#!/bin/sh\ncase "$*" in *musl*) echo /nowhere ;; *) exec {rustc} "$@" ;; esac\n')

@@ -44,7 +44,7 @@ def laptop(lab, made):
 
 
 class Laptop:
-    """A student's: without Rust, with an engine that has no images and a small disk, and with a kit unpacked."""
+    """A student's: without Rust, with an engine that lacks images and has a small disk, and with a kit unpacked."""
 
     def __init__(self, lab):
         self.lab, self.root, self.engine = lab, lab.work / "a class", Engine("laptop", disk="100m")

@@ -16,7 +16,7 @@ def engine():
 
 
 def test_each_container_has_no_rights_and_stays_down_after_a_reboot(lab, engine):
-    """By what the processes may do. On cgroup v1, Podman without root has no limits of memory."""
+    """By what the processes may do. On cgroup v1, Podman without root ignores limits of memory."""
     for service in lab.services:
         container = json.loads(docker("inspect", lab.container(service)))[0]
         status = run(*engine.command("cat", f"/proc/{container['State']['Pid']}/status"))

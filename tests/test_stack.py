@@ -42,7 +42,7 @@ def exposed(lab):
 
 def test_everything_listens_on_the_loopback_address_only(lab):
     assert exposed(lab) == []
-    # A single Alertmanager needs no cluster, so it has no port for other members.
+    # A single Alertmanager doesn't need a cluster, and so no port for other members.
     assert fetch_json(f"{lab.alertmanager}/api/v2/status")["cluster"]["status"] == "disabled"
 
 
