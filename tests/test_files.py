@@ -150,7 +150,7 @@ def test_each_file_and_heading_that_a_page_names_exists():
 
 
 def test_git_leaves_out_what_is_private_and_keeps_the_line_ends_on_windows(tmp_path):
-    private = "stack/.env stack/logs/model.log my-stack/answers.md report-7.txt"
+    private = "stack/.env stack/logs/model.log stack/alertmanager/smtp-password my-stack/answers.md report-7.txt"
     assert run("git", "check-ignore", *private.split(), cwd=ROOT).split() == private.split()
     run("git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, tmp_path / "clone")
     files = [file for folder in ("scripts", "stack") for file in (tmp_path / "clone" / folder).rglob("*.*")]
