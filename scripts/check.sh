@@ -231,7 +231,7 @@ check_config() {
 	*"does not point to an existing file"*"isn't among"*) todo="compare rule_files: with volumes:, then $restart" ;;
 	*"does not point to an existing file"*) todo="mount that file with volumes:, then $start" ;;
 	esac
-	# Neither program tells the text that it read.
+	# Neither program shows the text that it read.
 	printf '%s\n' "$problems" | grep -qv "perhaps unchanged$" || verdict=open
 	printf '%s\n' "$problems" | grep -qvE "perhaps unchanged$|still has an older" || todo=$restart
 	report $verdict "$2" "$(printf '%s\n' "$problems" | paste -s -d ';' - | sed 's/;/; /g')" "$todo"

@@ -262,7 +262,7 @@ config_errors() (
 # require_docker: dies if the engine or Compose is missing, does not run, or is too old, or in a path that they refuse.
 require_docker() {
 	case $root in
-	# Docker's mounts end a path at a colon, and Compose at a %; the others have a meaning to sed.
+	# Docker can't mount files from a path with : or %, and sed gives the other characters a meaning of its own.
 	*[]:%\&\|\\[]*)
 		die "the lab doesn't work in a path with one of : % & | [ ] \\, as $root: rename the folder, or copy it elsewhere"
 		;;

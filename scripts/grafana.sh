@@ -1,14 +1,15 @@
 # shellcheck shell=sh
 # The parts of check.sh, which sources this file, on Grafana: the password, the data source, and with --own a dashboard.
+# report.sh sources it, too, and asks for the password.
 # shellcheck disable=SC2154 # check.sh and common.sh set the other variables
 
-# ask_password: sets $typed to the password as it is typed, unseen. However it ends, the terminal gets its settings
-# back; Ctrl+Z is off until then.
+# ask_password QUESTION: sets $typed to the password as it is typed, unseen. However it ends, the terminal gets its
+# settings back; Ctrl+Z is off until then. Replaces the traps of a script.
 ask_password() {
 	settings=$(stty -g)
 	trap 'stty "$settings"' EXIT
 	trap 'exit 130' INT TERM HUP
-	printf "Password of Grafana's user admin (five wrong ones lock it, so try once): " >&2
+	printf %s "$1" >&2
 	stty -echo susp undef
 	IFS= read -r typed
 	stty "$settings"
@@ -27,7 +28,7 @@ log_in() {
 		read_password
 		typed=$password
 	elif [ -z "$typed" ] && [ -t 0 ]; then
-		ask_password
+		ask_password "Password of Grafana's user admin (five wrong ones lock it, so try once): "
 	fi
 	password=$typed
 	[ -n "$password" ] ||

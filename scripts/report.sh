@@ -10,12 +10,13 @@
 set -u
 # shellcheck source=scripts/common.sh
 . "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
+# shellcheck source=scripts/grafana.sh
+. "$root/scripts/grafana.sh"
 exporter=$(url exporter)
 prometheus=$(url prometheus)
 grafana=$(url grafana)
 model="instance=~\".*:${exporter##*:}\""
 file=
-settings=
 
 case ${1-} in
 -h | --help) print_help && exit ;;
@@ -23,7 +24,6 @@ case ${1-} in
 esac
 [ $# -eq 1 ] || usage_error "it takes one number, not '$*'"
 require_curl
-trap 'stty "$settings" 2>/dev/null; rm -f ${file:+"$file" "$file.traces"}; exit 1' INT TERM HUP
 
 # fact NAME: the lines that are read, each after its name; without lines, the word none.
 fact() {
@@ -171,16 +171,11 @@ END
 [ -n "$(running my-stack)" ] || [ -z "$(running stack)" ] ||
 	GRAFANA_PASSWORD=$( (read_password && printf '%s\n' "$password") 2>/dev/null)
 if [ -z "${GRAFANA_PASSWORD-}" ] && [ -t 0 ]; then
-	printf "To go on, type the password of Grafana's user admin (leave it empty without Grafana). Ctrl+C ends this: "
-	# Ctrl+Z, too, is off: it would leave a terminal that doesn't show what is typed.
-	settings=$(stty -g)
-	stty -echo susp undef
-	IFS= read -r GRAFANA_PASSWORD
-	stty "$settings"
-	settings=
-	echo
+	ask_password "To go on, type the password of Grafana's user admin (leave it empty without Grafana). Ctrl+C ends this: "
+	GRAFANA_PASSWORD=$typed
 fi
 export GRAFANA_PASSWORD="${GRAFANA_PASSWORD-}"
+trap 'rm -f ${file:+"$file" "$file.traces"}; exit 1' INT TERM HUP
 
 file=$(mktemp "$root/report-$number.XXXXXX") ||
 	die "cannot write in $root: make the folder writable, or the disk less full"
