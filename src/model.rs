@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::log::Log;
+use crate::output::Log;
 
 /// The upper bounds of the histogram's buckets, without `+Inf`.
 pub const BOUNDS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -17,10 +17,38 @@ pub const BOUNDS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 /// How many of the latest results the quantiles cover: 15 minutes at the default interval.
 pub const WINDOW: usize = 180;
-/// Drawn results have this many equal steps from 0 to 1: they are short to read, and can be 0 and 1.
+/// Drawn results are multiples of 1/RESOLUTION; 0 and 1 are possible.
 const RESOLUTION: u32 = 1_000_000;
-/// The end of a drift: the lower end of the range of results rises from 0 to this.
-pub const DRIFT_TO: f64 = 0.5;
+/// The part of the way to its target that a result has moved at the end of a drift.
+const DRIFT_PART: f64 = 0.5;
+
+/// Where the results move while the model drifts. Only `Rise` changes their mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DriftKind {
+    /// Up to 1.
+    Rise,
+    /// From both sides to 0.5.
+    Narrow,
+    /// Each to the nearer one of 0 and 1.
+    Split,
+}
+
+impl DriftKind {
+    fn target(self, drawn: f64) -> f64 {
+        match self {
+            DriftKind::Rise => 1.0,
+            DriftKind::Narrow => 0.5,
+            DriftKind::Split => drawn.round(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drift {
+    pub kind: DriftKind,
+    /// How long the results move. After it, they stay where they are.
+    pub duration: Duration,
+}
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -30,8 +58,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// The result to give each time instead of a drawn one, from 0 to 1.
     pub value: Option<f64>,
-    /// How long the lower end of the range takes from 0 to [`DRIFT_TO`]; without it, it stays at 0.
-    pub drift: Option<Duration>,
+    /// Without it, the results are spread evenly from 0 to 1.
+    pub drift: Option<Drift>,
 }
 
 #[derive(Debug, Default)]
@@ -59,46 +87,62 @@ pub struct Statistics {
 /// system refuses the thread. On Linux and macOS, an `Instant` doesn't advance while the machine sleeps: after waking
 /// up, the next result comes within one interval.
 pub fn start(options: &Options, log: Option<Log>) -> io::Result<Arc<Model>> {
-    let (start, interval) = (Instant::now(), options.interval);
-    let mut draw = series(*options);
+    let start = Instant::now();
+    let interval = options.interval;
+    let mut results = series(*options);
     let mut window = VecDeque::with_capacity(WINDOW);
     let model = Arc::new(Model::default());
     let shared = Arc::clone(&model);
-    let mut refresh = move || {
-        let (result, drawn_at) = (draw(), clock::unix_time());
+    let mut draw = move || {
+        let Some(result) = results.next() else { return };
+        let drawn_at = clock::unix_time();
         window.truncate(WINDOW - 1);
         window.push_front(result);
         shared.record(result, drawn_at, quantiles(&window));
         if let Some(log) = &log {
-            log.line(format_args!("{} model_result {result}", clock::rfc3339(drawn_at)));
+            log.push(format_args!("{} model_result {result}", clock::rfc3339(drawn_at)));
         }
     };
-    refresh();
-    let repeat = move || loop {
-        // The deadlines that passed while the process was stopped are skipped, so no burst follows.
-        let since_deadline = start.elapsed().as_nanos() % interval.as_nanos();
-        thread::sleep(interval - Duration::from_nanos(since_deadline as u64));
-        refresh();
+    draw();
+    let repeat = move || {
+        let mut deadline = 0;
+        loop {
+            deadline = next_deadline(deadline, start.elapsed(), interval);
+            let after_start = Duration::from_nanos(interval.as_nanos() as u64 * deadline);
+            thread::sleep(after_start.saturating_sub(start.elapsed()));
+            draw();
+        }
     };
     thread::Builder::new().name("model".to_owned()).spawn(repeat)?;
     Ok(model)
 }
 
-/// Returns a function that gives the next result at each call.
-fn series(options: Options) -> impl FnMut() -> f64 + Send {
-    let mut random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-    let mut number = 0_u64;
-    move || {
+/// The number of the deadline after `latest`. The deadlines that passed while the process was stopped are skipped, so
+/// no burst follows. A sleep may end before its deadline, as on Windows; that deadline isn't the next one again.
+fn next_deadline(latest: u64, elapsed: Duration, interval: Duration) -> u64 {
+    let passed = (elapsed.as_nanos() / interval.as_nanos()) as u64;
+    latest.max(passed) + 1
+}
+
+/// The endless series of results.
+fn series(options: Options) -> impl Iterator<Item = f64> + Send {
+    // The state of a fastrand generator is a counter, so neighboring seeds give correlated results. Students have
+    // neighboring numbers. A fork begins at a state that the generator has drawn.
+    let with_seed = |seed| fastrand::Rng::with_seed(seed).fork();
+    let mut random = options.seed.map_or_else(fastrand::Rng::new, with_seed);
+    (0_u64..).map(move |number| {
+        if let Some(value) = options.value {
+            return value;
+        }
         let resolution = f64::from(RESOLUTION);
         let drawn = f64::from(random.u32(0..=RESOLUTION)) / resolution;
+        let Some(drift) = options.drift else { return drawn };
         // The drift depends on the number of results, not on the time, so the same seed gives the same series.
         let elapsed = number as f64 * options.interval.as_secs_f64();
-        let progress = options.drift.map_or(0.0, |end| elapsed / end.as_secs_f64());
-        let lower = DRIFT_TO * progress.min(1.0);
-        number += 1;
-        let drifted = lower + (1.0 - lower) * drawn;
-        options.value.unwrap_or((drifted * resolution).round() / resolution)
-    }
+        let progress = (elapsed / drift.duration.as_secs_f64()).min(1.0);
+        let drifted = drawn + DRIFT_PART * progress * (drift.kind.target(drawn) - drawn);
+        (drifted * resolution).round() / resolution
+    })
 }
 
 /// The value at each of [`QUANTILES`], by nearest rank.
@@ -117,7 +161,7 @@ impl Model {
         f64::from_bits(self.result.load(Ordering::Acquire))
     }
 
-    /// The statistics, which agree with each other. Read after [`Model::result`], they include it.
+    /// A consistent copy. Taken after [`Model::result`], it includes that result.
     pub fn snapshot(&self) -> Statistics {
         *self.statistics.lock().unwrap()
     }
@@ -137,18 +181,16 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use std::iter;
-
     use super::*;
 
     const OPTIONS: Options = Options { interval: Duration::from_secs(5), seed: Some(7), value: None, drift: None };
 
     fn results(options: Options, number: usize) -> Vec<f64> {
-        iter::repeat_with(series(options)).take(number).collect()
+        series(options).take(number).collect()
     }
 
-    fn drifting(seconds: u64) -> Options {
-        Options { drift: Some(Duration::from_secs(seconds)), ..OPTIONS }
+    fn drifting(kind: DriftKind, seconds: u64) -> Options {
+        Options { drift: Some(Drift { kind, duration: Duration::from_secs(seconds) }), ..OPTIONS }
     }
 
     #[test]
@@ -157,11 +199,38 @@ mod tests {
         assert_eq!(drawn, results(OPTIONS, 200));
         assert_ne!(drawn, results(Options { seed: Some(7 + (1 << 32)), ..OPTIONS }, 200));
         // These seeds give the lowest and the highest result first.
-        for (seed, first) in [(2_346_841, 0.0), (1_534_091, 1.0)] {
+        for (seed, first) in [(149_996, 0.0), (978_262, 1.0)] {
             assert_eq!(results(Options { seed: Some(seed), ..OPTIONS }, 1), [first]);
         }
         let random = Options { seed: None, ..OPTIONS };
         assert_ne!(results(random, 200), results(random, 200));
+    }
+
+    #[test]
+    fn the_results_of_neighboring_seeds_do_not_correlate() {
+        const NUMBER: usize = 1500;
+        let series: Vec<Vec<f64>> = (1..=60)
+            .map(|seed| {
+                let drawn = results(Options { seed: Some(seed), ..OPTIONS }, NUMBER);
+                drawn.iter().map(|result| result - 0.5).collect()
+            })
+            .collect();
+        // Results that are spread evenly from 0 to 1 have a variance of 1/12. With 13,000 pairs of series, a chance
+        // correlation beyond five and a half standard deviations is rare.
+        let limit = 5.5 / (NUMBER as f64).sqrt();
+        for (index, first) in series.iter().enumerate() {
+            for (other, second) in series.iter().enumerate() {
+                for lag in 0..=3 {
+                    if index == other && lag == 0 {
+                        continue;
+                    }
+                    let products: f64 = first[lag..].iter().zip(second).map(|(a, b)| a * b).sum();
+                    let correlation = 12.0 * products / (NUMBER - lag) as f64;
+                    let seeds = format!("seeds {} and {}, lag {lag}", index + 1, other + 1);
+                    assert!(correlation.abs() < limit, "{seeds}: the correlation is {correlation}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -183,21 +252,53 @@ mod tests {
     }
 
     #[test]
-    fn a_drift_raises_the_lowest_result_from_0_to_one_half() {
-        let (plain, drifted) = (results(OPTIONS, 4000), results(drifting(1000), 4000));
-        assert_eq!(drifted, results(drifting(1000), 4000));
-        assert_eq!(drifted[0], plain[0]);
-        assert_eq!(results(drifting(31_536_000), 3)[0..2], plain[0..2]);
-        for (number, (drifted, plain)) in drifted.iter().zip(&plain).enumerate() {
-            // The 200th result comes after 1000 s.
-            let lower = 0.5 * (number as f64 / 200.0).min(1.0);
-            let expected = lower + (1.0 - lower) * plain;
-            assert!((drifted - expected).abs() <= 0.000_000_501, "result {number} is {drifted}, not {expected}");
-            assert!(drifted.to_string().len() <= 8, "{drifted} has more than six digits");
+    fn a_drift_moves_the_results_half_of_the_way_to_their_targets() {
+        let plain = results(OPTIONS, 4000);
+        // The targets of results below and above 0.5.
+        for (kind, low, high) in
+            [(DriftKind::Rise, 1.0, 1.0), (DriftKind::Narrow, 0.5, 0.5), (DriftKind::Split, 0.0, 1.0)]
+        {
+            let drifted = results(drifting(kind, 1000), 4000);
+            assert_eq!(drifted, results(drifting(kind, 1000), 4000));
+            assert_eq!(drifted[0], plain[0]);
+            assert_eq!(results(drifting(kind, 31_536_000), 2), plain[0..2]);
+            for (number, (drifted, plain)) in drifted.iter().zip(&plain).enumerate() {
+                // The 200th result comes after 1000 s.
+                let part = 0.5 * (number as f64 / 200.0).min(1.0);
+                let target = if *plain < 0.5 { low } else { high };
+                let expected = (1.0 - part) * plain + part * target;
+                assert!((drifted - expected).abs() <= 0.000_000_501, "{kind:?} {number}: {drifted}, not {expected}");
+                assert!(drifted.to_string().len() <= 8, "{drifted} has more than six digits");
+            }
         }
-        let after = &drifted[200..];
-        assert!(after.iter().all(|result| (0.5..=1.0).contains(result)));
-        assert!(after.iter().any(|result| *result < 0.51) && after.iter().any(|result| *result > 0.99));
+    }
+
+    #[test]
+    fn each_drift_ends_with_its_ranges_and_its_mean() {
+        for (kind, ranges, mean) in [
+            (DriftKind::Rise, [0.5..=0.75, 0.75..=1.0], 0.75),
+            (DriftKind::Narrow, [0.25..=0.5, 0.5..=0.75], 0.5),
+            (DriftKind::Split, [0.0..=0.25, 0.75..=1.0], 0.5),
+        ] {
+            let after = results(drifting(kind, 1000), 4200).split_off(200);
+            let is_in_range = |result: &f64| ranges.iter().any(|range| range.contains(result));
+            assert!(after.iter().all(is_in_range), "{kind:?}");
+            for end in ranges.iter().flat_map(|range| [range.start() + 0.01, range.end() - 0.01]) {
+                assert!(after.iter().any(|result| (result - end).abs() < 0.01), "{kind:?} doesn't reach {end}");
+            }
+            let actual = after.iter().sum::<f64>() / after.len() as f64;
+            assert!((actual - mean).abs() < 0.02, "{kind:?}: the mean is {actual}, not {mean}");
+        }
+    }
+
+    #[test]
+    fn each_deadline_has_at_most_one_result() {
+        let interval = Duration::from_millis(10);
+        let next = |latest, elapsed| next_deadline(latest, Duration::from_micros(elapsed), interval);
+        // The result came in time, 2 ms late, at the next deadline, and 35 ms late.
+        assert_eq!([30_000, 32_000, 40_000, 65_000].map(|elapsed| next(3, elapsed)), [4, 4, 5, 7]);
+        // The sleep ended early.
+        assert_eq!([29_999, 25_000].map(|elapsed| next(3, elapsed)), [4, 4]);
     }
 
     #[test]
@@ -222,11 +323,5 @@ mod tests {
         assert_eq!(of(&[0.2, 0.1]), [0.1, 0.2, 0.2]);
         let shuffled: Vec<f64> = (0..180).map(|number| f64::from(number * 7 % 180 + 1)).collect();
         assert_eq!(of(&shuffled), [90.0, 162.0, 179.0]);
-    }
-
-    #[test]
-    fn the_readme_names_the_end_of_the_drift() {
-        let readme = include_str!("README.md");
-        assert!(readme.contains(&format!("the lowest possible result rises evenly from 0 to {DRIFT_TO} ")));
     }
 }

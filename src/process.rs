@@ -1,18 +1,21 @@
-//! The process metrics, from Linux's procfs (proc(5)). All Prometheus client libraries have the same ones:
+//! The process metrics, from Linux's procfs (proc(5)), with the names that client libraries use:
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::page::Page;
+use crate::errno::{is_file_limit, is_shortage};
+use crate::text_format::TextFormat;
 
-/// How long the metrics stay valid. Otherwise, a scrape next to a flood of requests waits until each has read procfs.
+/// How long a reading is reused. Without it, a scrape waits while each of many requests reads procfs.
 const CACHE_TTL: Duration = Duration::from_millis(100);
 
 /// Reads the metrics. Its files stay open, because metrics are needed most when the process can't open more files.
 #[derive(Debug)]
-pub struct Process {
+pub struct ProcessMetrics {
+    folder: PathBuf,
     stat: File,
     status: File,
     limits: String,
@@ -20,18 +23,33 @@ pub struct Process {
     metrics: String,
 }
 
-impl Process {
-    /// Opens the files; `None` on systems other than Linux, or without procfs.
-    pub fn open() -> Option<Self> {
+impl ProcessMetrics {
+    /// Opens the files; `None` on systems other than Linux, or if one of the files is missing or can't be read. Fails
+    /// if the process may not have enough files.
+    pub fn open() -> io::Result<Option<Self>> {
         // Wine shows procfs to Windows programs, too, but it describes another process.
-        cfg!(target_os = "linux").then_some(())?;
-        Some(Process {
-            stat: File::open("/proc/self/stat").ok()?,
-            status: File::open("/proc/self/status").ok()?,
-            limits: fs::read_to_string("/proc/self/limits").ok()?,
-            read_at: Instant::now(),
-            metrics: String::new(),
-        })
+        if !cfg!(target_os = "linux") {
+            return Ok(None);
+        }
+        Self::open_in(Path::new("/proc/self"))
+    }
+
+    fn open_in(folder: &Path) -> io::Result<Option<Self>> {
+        let open = || -> io::Result<Self> {
+            Ok(ProcessMetrics {
+                folder: folder.to_owned(),
+                stat: File::open(folder.join("stat"))?,
+                status: File::open(folder.join("status"))?,
+                limits: fs::read_to_string(folder.join("limits"))?,
+                read_at: Instant::now(),
+                metrics: String::new(),
+            })
+        };
+        match open() {
+            Err(error) if is_shortage(&error) => Err(error),
+            // A sandbox such as gVisor may lack some of the files. The page then lacks these metrics.
+            result => Ok(result.ok()),
+        }
     }
 
     /// The metrics as a part of the page, at most [`CACHE_TTL`] old; empty if procfs lacks a field.
@@ -51,26 +69,27 @@ impl Process {
         // Fields have the numbers of proc(5).
         let ticks = |number: usize| after_name.split(' ').nth(number - 3)?.parse::<f64>().ok();
         let max_fds = field(&self.limits, "Max open files")?;
-        let open_fds = match fs::read_dir("/proc/self/fd") {
+        let open_fds = match fs::read_dir(self.folder.join("fd")) {
             // One of the entries is the directory that is being read.
-            Ok(entries) => entries.count() as f64 - 1.0,
-            // EMFILE: the process has opened as many files as it may.
-            Err(error) if error.raw_os_error() == Some(24) => max_fds,
-            Err(_) => return None,
+            Ok(entries) => Some(entries.count() as f64 - 1.0),
+            Err(error) if is_file_limit(&error) => Some(max_fds),
+            Err(_) => None,
         };
         let max_space = field(&self.limits, "Max address space")?;
-        // The kernel shows hundredths of a second, independent of its own clock (time(7)).
+        // procfs counts in USER_HZ, which is 100 (time(7)).
         let cpu_seconds = (ticks(14)? + ticks(15)?) / 100.0;
         let [resident, reserved] = [field(&status, "VmRSS:")? * 1024.0, field(&status, "VmSize:")? * 1024.0];
-        let mut page = Page::default();
+        let mut page = TextFormat::default();
         page.metric("process_cpu_seconds_total", "counter", "User and system CPU time used, in seconds.", cpu_seconds);
         page.metric("process_resident_memory_bytes", "gauge", "Memory in RAM, in bytes.", resident);
         page.metric("process_virtual_memory_bytes", "gauge", "Reserved address space, in bytes.", reserved);
         page.metric("process_virtual_memory_max_bytes", "gauge", "Limit of address space; 2^64: unlimited.", max_space);
-        page.metric("process_open_fds", "gauge", "Open file descriptors.", open_fds);
+        if let Some(open_fds) = open_fds {
+            page.metric("process_open_fds", "gauge", "Open file descriptors.", open_fds);
+        }
         page.metric("process_max_fds", "gauge", "Limit of open file descriptors.", max_fds);
         page.metric("process_threads", "gauge", "Threads of the process.", field(&status, "Threads:")?);
-        Some(page.0)
+        Some(page.into_string())
     }
 }
 
@@ -106,23 +125,23 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(not(target_os = "linux"), ignore = "the process metrics need Linux")]
-    fn the_units_are_seconds_and_bytes() {
-        let file = |name: &str, text: &str| {
-            let path = std::env::temp_dir().join(format!("modelmock-{}-{name}", std::process::id()));
-            fs::write(&path, text).unwrap();
-            let file = File::open(&path).unwrap();
-            fs::remove_file(path).unwrap();
-            file
+    fn a_missing_file_leaves_out_only_the_metrics_that_need_it() {
+        let folder = std::env::temp_dir().join(format!("modelmock-{}-procfs", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let page = || {
+            let process = ProcessMetrics::open_in(&folder).unwrap();
+            process.map(|mut process| process.metrics().to_owned())
         };
-        let mut process = Process {
-            stat: file("stat", "7 (a) b) c) R 4 5 6 7 8 9 10 11 12 13 1400 1501 16 17\n"),
-            status: file("status", "Name:\ta\nVmSize:\t  3000 kB\nVmRSS:\t  2000 kB\nThreads:\t5\n"),
-            limits: "Max open files  64  64  files\nMax address space  unlimited  unlimited  bytes\n".to_owned(),
-            read_at: Instant::now(),
-            metrics: String::new(),
-        };
-        let lines = process.metrics().lines().filter(|line| !line.starts_with('#') && !line.contains("open_fds"));
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write("stat", "7 (a) b) c) R 4 5 6 7 8 9 10 11 12 13 1400 1501 16 17\n");
+        write("status", "Name:\ta\nVmSize:\t  3000 kB\nVmRSS:\t  2000 kB\nThreads:\t5\n");
+        let without_limits = page();
+        write("limits", "Max open files  64  64  files\nMax address space  unlimited  unlimited  bytes\n");
+        let without_fd = page().unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(without_limits, None);
+        let lines = without_fd.lines().filter(|line| !line.starts_with('#'));
+        // The units are seconds and bytes.
         let samples = [
             "process_cpu_seconds_total 29.01",
             "process_resident_memory_bytes 2048000",
@@ -136,6 +155,6 @@ mod tests {
 
     #[test]
     fn only_linux_has_them() {
-        assert_eq!(Process::open().is_some(), cfg!(target_os = "linux"));
+        assert_eq!(ProcessMetrics::open().unwrap().is_some(), cfg!(target_os = "linux"));
     }
 }

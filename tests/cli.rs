@@ -206,3 +206,65 @@ fn signals_that_were_ignored_stay_ignored() {
         assert_eq!(exporter.errors(), "");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn process_1_of_a_container_ends_even_if_a_signal_was_ignored() {
+    use std::process::Stdio;
+    // The first child of unshare is process 1 of its own.
+    let unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+    let probe = Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: unshare is missing or may not create namespaces: install util-linux, or run as root");
+        return;
+    }
+    for (ignored, signal) in [("HUP", "TERM"), ("INT", "TERM"), ("INT", "INT"), ("TERM", "TERM")] {
+        let script = format!("trap '' {ignored}; exec {} \"$@\"", unshare.join(" "));
+        let mut wrapped = Command::new("sh");
+        let inner = command("", &["--listen", "127.0.0.1:0"]);
+        wrapped.args(["-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+        wrapped.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut exporter = Exporter::spawn(wrapped);
+        exporter.signal_child(signal);
+        assert_eq!(exporter.wait().code(), Some(0), "SIG{signal}, with SIG{ignored} ignored");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_few_files_end_it_with_code_1() {
+    for (files, can_serve) in [(4, false), (5, false), (6, false), (7, true)] {
+        let setup = format!("ulimit -n {files}");
+        if can_serve {
+            let page = Exporter::start_after(&setup, &[]).scrape();
+            assert_eq!(page.value("process_max_fds"), f64::from(files));
+            continue;
+        }
+        let output = run(command(&setup, &["--listen", "127.0.0.1:0"]));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{files} files: {stderr}");
+        assert!(stderr.starts_with("modelmock: cannot ") && stderr.ends_with("raise ulimit -n (files)\n"), "{stderr}");
+        assert_eq!((output.stdout.len(), stderr.lines().count()), (0, 1), "{stderr}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_for_a_thread_gets_a_hint() {
+    // With less memory, the program can't be loaded; with more, it serves.
+    let hints = (2500..14_000).step_by(250).filter(|memory| {
+        let mut child = command(&format!("ulimit -v {memory}"), &["--listen", "127.0.0.1:0"]).spawn().unwrap();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        stdout.read_line(&mut first).unwrap();
+        if !first.is_empty() {
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_refused = stderr.starts_with("modelmock: cannot ");
+        assert!(!is_refused || stderr.contains(": raise ulimit -u (threads), -v (memory)"), "{memory} KiB: {stderr}");
+        is_refused
+    });
+    assert!(hints.count() > 0, "no start failed: this tests nothing");
+}

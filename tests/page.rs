@@ -1,4 +1,5 @@
-//! The page that a scrape gets, compared with a stored one, and the responses to other requests.
+//! The page that a scrape gets, compared with a stored one; its process metrics against procfs; and how long a scrape
+//! takes.
 #![cfg(unix)]
 
 mod common;

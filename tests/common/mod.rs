@@ -1,4 +1,4 @@
-//! What the tests share: the program as a child process, and a client that speaks plain HTTP.
+//! Helpers for the tests: the program as a child process, and a client that speaks plain HTTP.
 //!
 //! The environment variable MODELMOCK_PROGRAM names another program to test, such as one for Windows, and
 //! MODELMOCK_RUNNER the command that runs it, such as wine.
@@ -15,8 +15,8 @@ use std::{env, fs, thread};
 
 /// A scrape, as a client sends it.
 pub const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-/// How long a client waits for a response before its test fails.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a test waits before it fails. On a busy machine, a program in wine or qemu needs many seconds.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The command that runs the program with these arguments, after a shell has run `setup`.
 pub fn command(setup: &str, arguments: &[&str]) -> Command {
@@ -118,9 +118,13 @@ impl Exporter {
     }
 
     pub fn signal(&self, name: &str) {
-        // Every shell has kill as a builtin; some systems lack the program of that name.
-        let script = format!("kill -s {name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+        signal(name, self.child.id());
+    }
+
+    /// Sends a signal to the only child of the process that was started.
+    pub fn signal_child(&self, name: &str) {
+        let children = self.procfs(&format!("task/{}/children", self.child.id()));
+        signal(name, children.trim().parse().expect("one child"));
     }
 
     /// Waits until the process ends; fails if it doesn't.
@@ -156,6 +160,12 @@ impl Drop for Exporter {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn signal(name: &str, process: u32) {
+    // Every shell has kill as a builtin; some systems lack the program of that name.
+    let script = format!("kill -s {name} {process}");
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
 }
 
 /// A client that keeps its connection, as Prometheus does. If that has ended, it connects again.

@@ -17,7 +17,7 @@ pub struct Log(SyncSender<String>);
 
 impl Log {
     /// Queues a line without waiting.
-    pub fn line(&self, line: impl Display) {
+    pub fn push(&self, line: impl Display) {
         let _ = self.0.try_send(line.to_string());
     }
 }
@@ -27,9 +27,13 @@ pub fn queue() -> (Log, Receiver<String>) {
     (Log(sender), receiver)
 }
 
-/// Starts a thread that prints `lines` with `print`.
-pub fn start(lines: impl IntoIterator<Item = String> + Send + 'static, print: fn(String)) -> io::Result<()> {
-    thread::Builder::new().name("log".to_owned()).spawn(move || lines.into_iter().for_each(print)).map(drop)
+/// Starts a thread of this name that prints `lines` with `print`.
+pub fn start(
+    name: &str,
+    lines: impl IntoIterator<Item = String> + Send + 'static,
+    print: fn(String),
+) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || lines.into_iter().for_each(print)).map(drop)
 }
 
 /// Prints a line on standard output.
@@ -53,7 +57,7 @@ mod tests {
     fn a_full_queue_drops_new_lines_and_nothing_waits() {
         let (log, lines) = queue();
         for number in 0..QUEUE_CAPACITY + 10 {
-            log.line(number);
+            log.push(number);
         }
         drop(log);
         let lines: Vec<String> = lines.iter().collect();
