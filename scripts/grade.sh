@@ -1,224 +1,182 @@
 #!/bin/sh
-# grade.sh [--minutes N] FILE...: prints a table of hand-ins, the files that report.sh writes, a line each.
-# grade.sh --rule FILE...: tries the rule ModelResultDrift of each hand-in, or file of rules, with promtool.
+# grade.sh [OPTION...] FILE...: prints a table of hand-ins, the files that hand-in.sh writes, a line each.
+# grade.sh --answers [N] FILE...: prints answer N of all hand-ins under each other; without N, all answers.
+# grade.sh --rule [--seed N] FILE...: tries the rule ModelResultDrift of each hand-in, or file of rules, and its unit
+#   test, with promtool. Each verdict is a line: FILE, ok, FAIL or open, rule or test, and the reason.
 #
-# The column seed gives the share of the results that belong to the student's number, without the runs with
-# --value. The last column gives reasons for a second look: edited (after report.sh wrote the file; its sum
-# shows accidental changes, and isn't a signature), same-run-as-NUMBER (also if a student sent two files),
-# not-its-seed, too-fast (results in less time than 5 s each), short (fewer minutes than N), no-answers,
-# and not-a-hand-in. A rule must fire within 15 minutes of --drift 600, three times, and must not fire on two
-# days without drift. The results are the same each time, so that equal rules get equal verdicts: with random
-# ones, even the lab's rule would fail now and then. A rule with a rare false alarm can pass.
+#   --csv              comma-separated values instead of the table
+#   --feedback FOLDER  a text for each student in FOLDER, too
+#   --class FILE       a file with lines NUMBER NAME: shows the names, and who is missing
+#   --verdicts FILE    the output of --rule: its verdicts give points
+#   --minutes N        flags hand-ins in which Prometheus scraped the model for fewer minutes
+#   --due TIME         flags hand-ins that were written later: YYYY-MM-DD, or YYYY-MM-DD HH:MM in this machine's time
+#   --seed N           a number that you choose: the same one gives the same results; by default, it is drawn
+#
+# The criteria and their points are in scripts/lib/grade/criteria.txt. The column seed is the share of the results that
+# belong to the student's number, without the runs with --value. The last column gives reasons for a second look:
+#   copies: same-run-as-NUMBER (results of one model), same-answers-as-NUMBER, same-computer-as-NUMBER, number-twice
+#   forgeries: edited (after hand-in.sh wrote the file; its sum isn't a signature), not-its-seed, too-fast (results in
+#     less time than 5 s each), finished-stack (it isn't the student's own), other-scripts (old or changed ones)
+#   lacks: no-answers, no-results, only-value (runs with --value only), short, late, missing, not-in-class
+#   files: not-a-hand-in, too-large (more than 5 MB), empty
+# A flag is a reason to look, and proves nothing.
+#
+# A rule must fire within 20 minutes of each kind of drift of 600 s, and never on two days without drift. promtool gets
+# 120 s of processor time for each try.
 
 set -u
-# shellcheck source=scripts/common.sh
-. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
-# shellcheck source=scripts/images.sh
-. "$root/scripts/images.sh"
-model=$CARGO_TARGET_DIR/release/modelmock
-max_results=2000
-minutes=0
-models=
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+. "$root/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/teacher.sh
+. "$root/scripts/lib/teacher.sh"
+library=$root/scripts/lib/grade
+# shellcheck source=scripts/lib/grade/table.sh
+. "$library/table.sh"
+# shellcheck source=scripts/lib/grade/rules.sh
+. "$library/rules.sh"
 folder=
+children=
 
-case ${1-} in
--h | --help) print_help && exit ;;
---minutes)
-	minutes=${2-}
-	case $minutes in '' | *[!0-9]*) usage_error "--minutes takes a whole number, not '$minutes'" ;; esac
-	shift 2
-	;;
---rule) models=none && shift ;;
--*) usage_error "unknown flag '$1'" ;;
-esac
-[ $# -gt 0 ] || usage_error "it takes the files of the hand-ins"
-for file in "$@"; do
-	if [ ! -f "$file" ] || [ ! -r "$file" ]; then
-		die "cannot read $file: name the files of the hand-ins"
-	fi
-done
+# strip_controls: the text that is read, without characters that would change a terminal.
+strip_controls() {
+	tr -d '\000-\010\013-\037\177' | awk -f "$library/strip.awk"
+}
+
+# die_plain MESSAGE...: dies with the message, which names other people's files.
+die_plain() {
+	die "$(printf '%s' "$*" | tr '\n' ' ' | strip_controls)"
+}
+
+# is_whole_number TEXT
+is_whole_number() {
+	case $1 in
+	'' | *[!0-9]* | ?????????????????*) return 1 ;;
+	esac
+}
+
+# in_utc TIME: the time as a hand-in has it; fails if it isn't a time. A day alone means its last second.
+in_utc() (
+	case $1 in
+	[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]) time="$1 23:59:59" ;;
+	[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][\ T][0-9][0-9]:[0-9][0-9]) time="$(printf '%s' "$1" | tr T ' '):00" ;;
+	*) return 1 ;;
+	esac
+	# The tool has other flags on macOS.
+	seconds=$(date -d "$time" +%s 2>/dev/null || date -j -f '%Y-%m-%d %H:%M:%S' "$time" +%s 2>/dev/null) || return
+	date -u -d "@$seconds" +%FT%TZ 2>/dev/null || date -u -r "$seconds" +%FT%TZ
+)
 
 clean_up() {
+	trap '' INT TERM HUP
+	end_pull
 	# shellcheck disable=SC2086 # process IDs
-	[ -z "$models" ] || kill $models 2>/dev/null
+	[ -z "$children" ] || { kill $children && wait $children; } 2>/dev/null
+	[ -z "$folder" ] || end_promtools
 	[ -z "$folder" ] || rm -rf "$folder"
 }
-trap clean_up EXIT
-trap 'exit 1' INT TERM HUP
-folder=$(mkdir -p "$root/target" && mktemp -d "$root/target/grade.XXXXXX") || die "cannot write $root/target"
 
-# plain: the text that is read, without control characters: hand-ins are other people's files.
-plain() {
-	tr -cd '\n -~'
+# make_folder: makes $folder. The traps come first: an interruption leaves nothing.
+make_folder() {
+	trap clean_up EXIT
+	trap 'exit 1' INT TERM HUP
+	mkdir -p "$root/target" || die "cannot write $root/target: make the folder writable, or the disk less full"
+	folder=$root/target/grade.$$
+	mkdir "$folder" || die "cannot write $folder: is the disk full?"
 }
 
-# rule_test: a unit test for promtool, with results of a generator that students don't have.
-rule_test() {
-	awk '
-		function draw() { x = x * 16807 % 2147483647; return int(x / 2147483647 * 1000001) / 1e6 }
-		function series(name, values, more) {
-			printf "      - series: %s{job=\"model_mock\", instance=\"localhost:5000\"%s}\n", name, more
-			printf "        values: \"%s\"\n", values
-		}
-		# drift is the time of --drift, or 0.
-		function test(name, drift, count, fires,   n, sum, value, results, sums, lower, bound, at_most, buckets) {
-			for (n = 0; n < count; n++) {
-				lower = !drift ? 0 : n * 5 < drift ? 0.5 * n * 5 / drift : 0.5
-				value = lower + (1 - lower) * draw()
-				results = results sprintf("%.6f ", value)
-				sums = sums sprintf("%.6f ", sum += value)
-				for (bound = 1; bound <= 10; bound++) buckets[bound] = buckets[bound] (at_most[bound] += value <= bound / 10) " "
-			}
-			printf "  - name: %s\n    interval: 5s\n    input_series:\n", name
-			series("model_result", results)
-			series("model_result_distribution_sum", sums)
-			series("model_result_distribution_count", "1+1x" count - 1)
-			for (bound = 1; bound <= 10; bound++) {
-				series("model_result_distribution_bucket", buckets[bound], sprintf(", le=\"%g\"", bound / 10))
-				delete buckets[bound]
-			}
-			series("model_result_distribution_bucket", "1+1x" count - 1, ", le=\"+Inf\"")
-			series("model_refreshes_total", "1+1x" count - 1)
-			series("up", "1x" count - 1)
-			print "    promql_expr_test:"
-			print "      - expr: |"
-			print "          count(count_over_time(ALERTS{alertname=\"ModelResultDrift\", alertstate=\"firing\"}[1d])) > bool 0"
-			print "          or vector(0)"
-			printf "        eval_time: %ds\n        exp_samples: [{labels: \"{}\", value: %d}]\n", count * 5 - 5, fires
-		}
-		BEGIN {
-			print "rule_files: [rules.yml]\nevaluation_interval: 5s\ntests:"
-			for (x = 1; i++ < 3; ) test("drift", 600, 181, 1)
-			for (i = 0; i++ < 2; ) test("quiet", 0, 17280, 0)
-		}'
-}
-
-if [ -n "$models" ]; then
-	models=
-	require_docker
-	get_images prometheus
-	rule_test >"$folder/test.yml"
+# list_files FILE...: writes $folder/names: the files' names in the order of the arguments, without the folder that all
+# of them are in. The name carries the student's, in the files that a learning platform collects.
+list_files() {
 	for file in "$@"; do
-		# Of a hand-in, the part that has the rule; otherwise the file itself.
-		awk 'FNR == 1 { hand_in = /^modelmock hand-in/ }
-			!hand_in { print; next }
-			/^== / { text = "" }
-			sub(/^\| /, "") { text = text $0 "\n"; if (/alert: *["'\'']?ModelResultDrift/) found = 1 }
-			!/^== / && found { rules = text }
-			/^== / { found = 0 }
-			END { printf "%s", rules }' <"$file" >"$folder/rules.yml"
-		chmod -R a+rX "$folder"
-		answer=$(docker run --rm --network none --memory 512m -v "$folder:/rules:ro,z" --entrypoint promtool \
-			"$(image prometheus)" test rules /rules/test.yml 2>&1)
-		case $answer in
-		*SUCCESS*) answer="ok    with these results, it fires within 15 minutes of drift, and not on two days without" ;;
-		*"got: {} 1E+00"*) answer="FAIL  it fires on a day without drift" ;;
-		*"got: {} 0E+00"*)
-			answer="FAIL  it doesn't fire within 15 minutes of drift"
-			grep -q ModelResultDrift "$folder/rules.yml" || answer="FAIL  it lacks the rule ModelResultDrift"
-			;;
-		*) answer="FAIL  $(printf '%s\n' "$answer" | grep . | tail -n 1)" ;;
+		case $file in
+		/*) path=$file ;;
+		*) path=./$file ;;
 		esac
-		printf '%s: %s\n' "$file" "$answer" | plain | cut -c 1-200
-	done
-	exit
-fi
+		# Without .. in it, as the feedback gets the same name in another folder.
+		path=$(cd "${path%/*}/" && pwd -P)/${path##*/}
+		printf '%s' "$path" | tr '\n' ' ' | strip_controls
+	done >"$folder/paths" || die "cannot write $folder: is the disk full?"
+	awk -f "$library/names.awk" "$folder/paths" >"$folder/names" || die "cannot write $folder: is the disk full?"
+}
 
-[ -x "$model" ] || cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" ||
-	die "cannot build the model: see the output above"
-index=1000
-for file in "$@"; do
-	index=$((index + 1))
-	copy=$folder/$index.txt
-	# A system that collects hand-ins may change the ends of lines.
-	tr -d '\r' <"$file" >"$copy.whole"
-	sed -n '/^sum: /!p' "$copy.whole" >"$copy.summed"
-	plain <"$copy.whole" >"$copy"
-	# A hand-in may have lost the end of its last line.
-	printf '\nfile: %s\n' "${file##*/}" | plain >>"$copy"
-	[ "$(sed -n 's/^sum: //p' "$copy")" = "$(sha256 "$copy.summed" | cut -d ' ' -f 1)" ] || echo edited >>"$copy"
-	# How many results of which seed this one needs.
-	awk -v max=$max_results '
-		/^number: [0-9]+$/ && length($2) <= 18 { seed = $2 }
-		/^sample: / && $3 > count { count = $3 < max ? $3 : max }
-		END { if (seed != "" && count) printf "%s %d\n", seed, count }' "$copy"
-done >"$folder/needed"
-: >"$folder/none.results"
-while read -r seed count; do
-	[ -e "$folder/$seed.results" ] || {
-		"$model" --seed "$seed" --interval 0.01 --listen 127.0.0.1:0 >"$folder/$seed.results" &
-		models="$models $!"
-	}
-done <"$folder/needed"
-# The model draws 100 results a second; all of them run at the same time.
-tries=0
-while read -r seed count; do
-	until [ "$(wc -l <"$folder/$seed.results")" -gt "$count" ]; do
-		tries=$((tries + 1))
-		[ $tries -le 1200 ] ||
-			die "the model doesn't draw the results of seed $seed: stop other programs, or grade fewer files at a time"
-		sleep 0.1
-	done
-done <"$folder/needed"
+# require_file FLAG FILE
+require_file() {
+	if [ ! -f "$2" ] || [ ! -r "$2" ]; then
+		die_plain "cannot read $2: $1 takes a file"
+	fi
+}
 
-awk -v minutes="$minutes" -v max=$max_results '
-	function flag(name) { if (!index(flags[file] ",", "," name ",")) flags[file] = flags[file] "," name }
-	# At the end of a run of the model: one with a single value is a run with --value.
-	function end_run() {
-		if (varied) { checked[file] += compared; matched[file] += equal }
-		if (last_n - first_n >= 3 && last_n - first_n > 0.3 * (last - first)) flag("too-fast")
-		varied = compared = equal = 0
-	}
-	FNR == 1 {
-		end_run()
-		last_n = first_n = 0
-		results = FILENAME ~ /results$/
-		seed = FILENAME
-		sub(/.*\//, "", seed)
-		sub(/\..*/, "", seed)
-	}
-	results { if ($2 == "model_result" && ++drawn[seed] <= max) result[seed, drawn[seed]] = $3; next }
-	FNR == 1 { file++; number[file] = "?"; if ($0 != "modelmock hand-in 1") flag("not-a-hand-in") }
-	/^number: [0-9]+$/ && length($2) <= 18 { number[file] = $2 }
-	/^file: / && number[file] ~ /^[^0-9]/ { number[file] = $2 }
-	/^written: / { written[file] = substr($2, 1, 16) }
-	/^check: (ok|FAIL|open) / { verdict[file, $2]++ }
-	/^minutes-scraped: / { scraped[file] = $2 + 0 }
-	/^times-down: / { down[file] = $2 + 0 }
-	/^fired: [0-9]/ { alerts[file] += $2 }
-	/^mails: [0-9]/ { mails[file] += $2 }
-	/^silence: [0-9]/ { silences[file]++ }
-	/^== dashboard / { dashboards[file]++ }
-	/^== / { answers = /answers.md$/ }
-	answers && /^\| *[^ ]/ { answered[file] = 1 }
-	$0 == "edited" { flag("edited") }
-	/^sample: / {
-		if ($3 <= last_n) { end_run(); last_n = 0 }
-		if (!last_n) { first_n = $3; first = $2; value = $4 }
-		if ($4 != value) varied = 1
-		last_n = $3; last = $2
-		if ($3 <= max) {
-			compared++
-			difference = result[number[file], $3] - $4
-			equal += difference < 6e-7 && difference > -6e-7
-		}
-		key = $2 " " $4
-		if (key in of && of[key] != file) same[file] = of[key]
-		of[key] = file
-	}
-	END {
-		end_run()
-		for (i = 1; i <= file; i++) if (i in same) if (!(same[i] in same)) same[same[i]] = i
-		print "number             written (UTC)      ok FAIL open  min  seed down alerts mails silences boards  look at"
-		for (i = 1; i <= file; i++) {
-			if (flags[i] ~ /not-a-hand-in/) { printf "%-18s %80s  not-a-hand-in\n", number[i], ""; continue }
-			if (i in same) flags[i] = flags[i] ",same-run-as-" number[same[i]]
-			if (matched[i] * 2 < checked[i] || !checked[i]) flags[i] = flags[i] ",not-its-seed"
-			if (scraped[i] < minutes) flags[i] = flags[i] ",short"
-			if (!answered[i]) flags[i] = flags[i] ",no-answers"
-			printf "%-18s %-16s %4d %4d %4d %4d %4d%% %4d %6d %5d %8d %6d  %s\n", number[i],
-				written[i], verdict[i, "ok"], verdict[i, "FAIL"], verdict[i, "open"], scraped[i],
-				checked[i] ? 100 * matched[i] / checked[i] : 0, down[i], alerts[i], mails[i], silences[i], dashboards[i],
-				flags[i] == "" ? "-" : substr(flags[i], 2)
-		}
-	}' "$folder"/*.results "$folder"/*.txt
+# read_option FLAG VALUE: sets the variable of that flag.
+read_option() {
+	case $1 in
+	--minutes)
+		is_whole_number "$2" || usage_error "--minutes takes a whole number, not '$2'"
+		minutes=$2
+		;;
+	--seed)
+		is_whole_number "$2" || usage_error "--seed takes a whole number of at most 16 digits, not '$2'"
+		seed=$2 given_seed=yes
+		;;
+	--due) due=$(in_utc "$2") || usage_error "--due takes YYYY-MM-DD or 'YYYY-MM-DD HH:MM', not '$2'" ;;
+	--class)
+		require_file "$1" "$2"
+		class=$2
+		;;
+	--verdicts)
+		require_file "$1" "$2"
+		verdicts=$2
+		;;
+	--feedback) feedback=$2 ;;
+	esac
+}
+
+main() {
+	action=table class='' verdicts='' feedback='' minutes=0 due='' wanted='' seed='' given_seed=''
+	while [ $# -gt 0 ]; do
+		case $1 in
+		-h | --help) print_help && exit ;;
+		--rule) action=rule ;;
+		--csv) action=csv ;;
+		--answers)
+			action=answers
+			if [ $# -gt 1 ] && is_whole_number "$2" && [ ! -e "$2" ]; then
+				wanted=$2
+				shift
+			fi
+			;;
+		--minutes | --seed | --due | --class | --verdicts | --feedback)
+			[ $# -gt 1 ] || usage_error "$1 takes a value"
+			read_option "$1" "$2"
+			shift
+			;;
+		--)
+			shift
+			break
+			;;
+		-*) usage_error "unknown flag '$1'" ;;
+		*) break ;;
+		esac
+		shift
+	done
+	[ -z "$given_seed" ] || [ $action = rule ] || usage_error "--seed needs --rule"
+	[ $# -gt 0 ] || usage_error "it takes the files of the hand-ins"
+	for file in "$@"; do
+		if [ ! -f "$file" ] || [ ! -r "$file" ]; then
+			case $file in
+			--*) usage_error "flags come before the files, as $file" ;;
+			esac
+			die_plain "cannot read $file: name the files of the hand-ins"
+		fi
+	done
+	make_folder
+	list_files "$@"
+	if [ $action = rule ]; then
+		try_rules "$@"
+	else
+		grade "$@"
+	fi
+}
+
+main "$@"

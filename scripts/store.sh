@@ -7,24 +7,26 @@
 # If the lab's Grafana is running, "up" gives it the data source Store, and "down" takes it away.
 
 set -u
-# shellcheck source=scripts/common.sh
-. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
-# shellcheck source=scripts/images.sh
-. "$root/scripts/images.sh"
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+. "$root/scripts/lib/images.sh"
 grafana=$(url grafana)
-project=$project-store
+store_project=$project-store
 engine=
 
 # store_compose ARGUMENT...: Compose for the store. Its file extends the lab's, which wants Grafana's password.
 store_compose() {
 	set -- --project-directory "$root/stack/store" ${engine:+--file "$root/stack/store/$engine.yaml"} "$@"
-	GRAFANA_PASSWORD=none docker compose --env-file /dev/null --project-name "$project" \
+	GRAFANA_PASSWORD=none docker compose --env-file /dev/null --project-name "$store_project" \
 		--file "$root/stack/store/compose.yaml" "$@"
 }
 
-# load_grafana: fails if the lab's Grafana isn't running or its password isn't known. Sets $password.
+# load_grafana: fails if the lab's Grafana isn't running or its password isn't known. Sets $password. Another Grafana at
+# this address would refuse the password, and five wrong ones lock its user.
 load_grafana() {
-	get -o /dev/null "$(readiness grafana)" 2>/dev/null && (read_password) && read_password
+	[ -n "$(compose ps -q --status running grafana 2>/dev/null)" ] && get -o /dev/null "$(readiness grafana)" 2>/dev/null &&
+		(read_password) 2>/dev/null && read_password
 }
 
 is_ready() {
@@ -34,10 +36,10 @@ is_ready() {
 up() {
 	trap 'end_pull; die "interrupted: run scripts/store.sh down to stop the containers that run"' INT TERM HUP
 	get_images prometheus
-	for image in $(store_compose config --images | sort -u); do
-		has_image "$image" || die "the image $image can't be pulled: is this machine online? ($why)"
+	for image_name in $(store_compose config --images | sort -u); do
+		ensure_image "$image_name" || die "the image $image_name can't be pulled: is this machine online? ($why)"
 	done
-	ours=$(docker ps --no-trunc --filter "label=com.docker.compose.project=$project" --format '{{.Command}}')
+	ours=$(docker ps --no-trunc --filter "label=com.docker.compose.project=$store_project" --format '{{.Command}}')
 	for port in $(store_compose config | sed -n 's/.*-address=127.0.0.1:\([1-9][0-9]*\)$/\1/p'); do
 		case $ours in *"-address=127.0.0.1:$port"*) continue ;; esac
 		! listens "$port" ||
@@ -75,7 +77,7 @@ down() {
 		as_admin "$password" -o /dev/null -X DELETE "$grafana/api/datasources/uid/store"
 	fi
 	# Without the files, so that it finds the containers and the data of both kinds of store.
-	(cd / && docker compose --project-name "$project" down --remove-orphans "$@") ||
+	(unset COMPOSE_FILE && cd / && docker compose --project-name "$store_project" down --remove-orphans "$@") ||
 		die "Docker can't stop the store: see the output above"
 	if [ $# -eq 1 ]; then
 		echo "The store and its sites are down; their data is deleted."
@@ -84,16 +86,20 @@ down() {
 	fi
 }
 
-case $* in
--h | --help)
-	print_help
-	exit
-	;;
-up | down | "down --volumes") ;;
-"up thanos") engine=thanos ;;
-*) usage_error "use up, up thanos, down or down --volumes, not '$*'" ;;
-esac
-require_curl
-require_docker
-require_project_dir "$project" "$root/stack/store"
-"$@"
+main() {
+	case $* in
+	-h | --help)
+		print_help
+		exit
+		;;
+	up | down | "down --volumes") ;;
+	"up thanos") engine=thanos ;;
+	*) usage_error "use up, up thanos, down or down --volumes, not '$*'" ;;
+	esac
+	require_curl
+	require_docker
+	require_project_dir "$store_project" "$root/stack/store"
+	"$@"
+}
+
+main "$@"

@@ -2,60 +2,23 @@
 # up.sh [SERVICE...]: starts the finished stack, waits until it answers, and prints its addresses.
 #
 # SERVICE is prometheus, alertmanager, mailpit or grafana, all four by default; exporter, the model as a
-# container, with the flags in MODELMOCK_FLAGS; or logging, which is loki and fluent-bit. In a kit it loads
-# the kit's images first, and starts by default the services that the kit holds. Run it again at any time:
-# it starts services that are missing and applies changes in the configuration. If you interrupt it, it
-# stops the services that it started.
+# container, with the flags in MODELMOCK_FLAGS; logging, which is loki and fluent-bit; or machine, which is
+# node-exporter: the laptop itself. In a kit it loads the kit's images first, and starts by default the
+# services that the kit holds. Run it again at any time: it starts services that are missing and applies
+# changes in the configuration. If you interrupt it, it stops the services that it started.
 # The first time, it makes a password for Grafana and keeps it in stack/.env.
 
 set -u
-# shellcheck source=scripts/common.sh
-. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh"
-# shellcheck source=scripts/images.sh
-. "$root/scripts/images.sh"
-lock=$env_file.lock
-
-case ${1-} in
--h | --help)
-	print_help
-	exit
-	;;
--*) usage_error "unknown flag '$1'" ;;
-esac
-require_curl
-require_docker
-wanted=$(services "$@") || exit
-require_project_dir "$project" "$root/stack"
-own=$(compose_containers |
-	awk -F '\t' -v folder="$root/my-stack" '$2 ~ /^(running|restarting)$/ && $5 == folder { print $5; exit }')
-# The model as a container goes with either stack.
-[ -z "$own" ] || [ "$wanted" = exporter ] ||
-	die "your own stack is running, and both need the same ports: run docker compose down in $own, which keeps its data," \
-		"then try again"
-
-# take_lock: dies if another up.sh is at work in this folder. The exit of this one releases the lock.
-take_lock() {
-	tries=0
-	until (set -C && echo $$ >"$lock") 2>/dev/null; do
-		# Another one may be about to write its number there, or to end.
-		[ -s "$lock" ] || sleep 1
-		holder=$(cat "$lock" 2>/dev/null)
-		! kill -0 "$holder" 2>/dev/null ||
-			die "another up.sh is starting the stack (process $holder): wait until it ends, or remove $lock"
-		rm -f "$lock" 2>/dev/null
-		tries=$((tries + 1))
-		[ $tries -le 2 ] || die "cannot write $lock: make the folder writable, or the disk less full"
-	done
-	trap 'rm -f "$lock"' EXIT
-}
-
-# port_owner PORT: the program that listens there, if this user may see it.
-port_owner() (
-	name=$(lsof -nP -iTCP:"$1" -sTCP:LISTEN 2>/dev/null | awk 'NR == 2 { print $1 " (process " $2 ")" }')
-	[ -n "$name" ] || name=$(ss -ltnpH "sport = :$1" 2>/dev/null |
-		sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (process \2)/p')
-	printf '%s\n' "${name:-another program}"
-)
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+. "$root/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/alone.sh
+. "$root/scripts/lib/alone.sh"
+logs=$root/stack/logs
+machine_target=$root/stack/prometheus/machine.yml
+wanted=
+running= # the services that ran before
 
 # make_password: writes a new password to stack/.env, unless there is one.
 make_password() {
@@ -99,24 +62,16 @@ answers_inside() (
 
 # die_host_network SERVICE: dies with the reason why a service that runs does not answer on this machine.
 die_host_network() {
-	case $(docker info --format '{{.OperatingSystem}} {{.Name}} {{.SecurityOptions}}' 2>/dev/null) in
-	*"Docker Desktop"*)
-		todo="in Docker Desktop 4.36 or later, turn on Settings > Resources > Network > Enable host networking, then Apply" ;;
-	*rootless*)
-		todo="before version 29.5, rootless Docker has a host network of its own: update Docker, or use the system's engine"
-		todo="$todo with docker context use default"
-		;;
-	*colima*) todo="Colima's machine has a network of its own: use Docker Desktop, with host networking" ;;
-	*) todo="Docker's engine runs on another machine: see docker context ls and DOCKER_HOST" ;;
-	esac
-	die "$1 runs but does not answer at $(readiness "$1"), as Docker's host network is not this machine's: $todo"
+	die "$1 runs but does not answer at $(readiness "$1"), as Docker's host network is not this machine's:" \
+		"$(host_network_todo)"
 }
 
-# is_ready SERVICE: for wait_for. Reads and sets $restarted and $ask_inside, the second from which to ask inside.
-is_ready() {
+# ready_or_restart SERVICE: for wait_for: whether it answers; restarts it once if it only answers inside. Reads and
+# sets $restarted and $ask_inside, the second from which to ask inside.
+ready_or_restart() {
 	! answers "$1" || return 0
-	state=$(state "$1") || require_docker
-	[ "$state" != ended ] || abort_reason="does not run"
+	current=$(state "$1") || require_docker
+	[ "$current" != ended ] || abort_reason="does not run"
 	[ "$waited" -ge "$ask_inside" ] && answers_inside "$1" || return 1
 	# It may have come up between the two questions.
 	! answers "$1" || return 0
@@ -128,9 +83,9 @@ is_ready() {
 	return 1
 }
 
-# apply SERVICE: makes a service that was running before read its configuration again.
-apply() {
-	! errors=$(config_errors "$1") || die "$1 does not take its configuration: $errors"
+# reload SERVICE: makes a service that was running before read its configuration again.
+reload() {
+	! errors=$(config_errors "$1" "$(compose ps -q "$1")") || die "$1 does not take its configuration: $errors"
 	case $1 in
 	prometheus | alertmanager) compose kill -s HUP "$1" >/dev/null 2>&1 ;;
 	loki | fluent-bit)
@@ -140,8 +95,8 @@ apply() {
 		;;
 	grafana)
 		for kind in datasources dashboards; do
-			reload=$(url grafana)/api/admin/provisioning/$kind/reload
-			code=$(as_admin "$password" -o /dev/null -w '%{http_code}' -X POST "$reload")
+			address=$(url grafana)/api/admin/provisioning/$kind/reload
+			code=$(as_admin "$password" -o /dev/null -w '%{http_code}' -X POST "$address")
 			[ "$code" = 200 ] ||
 				die "Grafana does not take stack/grafana/provisioning/$kind (HTTP $code): see docker compose -f" \
 					"stack/compose.yaml logs grafana"
@@ -164,82 +119,130 @@ rollback() {
 	die "interrupted: the services that it started are stopped again, and their data is kept"
 }
 
-take_lock
+# require_other_stack_down: dies if the student's own stack has the ports. The model as a container goes with either.
+require_other_stack_down() {
+	[ "$wanted" != exporter ] || return 0
+	own=$(compose_containers | awk -F '\t' '$2 ~ /^(running|restarting)$/ && $6 == "my-stack" { print $5; exit }')
+	[ -z "$own" ] ||
+		die "your own stack is running, and both need the same ports: run docker compose down in $own, which keeps its" \
+			"data, then try again"
+}
 
-# Fluent Bit reads the model's lines there with any umask, as tee keeps a file's permissions.
-logs=$root/stack/logs
-case $wanted in
-*fluent-bit*)
-	{ mkdir -p "$logs" && : >>"$logs/model.log" && chmod go+rX "$logs" "$logs"/*; } ||
-		die "cannot write $logs: see the output above"
-	;;
-esac
+# prepare_files: makes stack/logs, and dies if the containers can't read the files of stack/.
+prepare_files() {
+	case $wanted in
+	*fluent-bit*)
+		# Fluent Bit reads the model's lines there with any umask, as tee keeps a file's permissions.
+		{ mkdir -p "$logs" && : >>"$logs/model.log" && chmod go+rX "$logs" "$logs"/*; } ||
+			die "cannot write $logs: see the output above"
+		;;
+	esac
+	# The services run as users of their own.
+	unreadable=$(find "$root"/stack/* \( -type d ! -perm -005 -o ! -perm -004 \) | head -n 1)
+	[ -z "$unreadable" ] || die "the containers may not read $unreadable: run chmod -R go+rX '$root'/stack/*"
+}
 
-# The services run as users of their own.
-unreadable=$(find "$root"/stack/* \( -type d ! -perm -005 -o ! -perm -004 \) | head -n 1)
-[ -z "$unreadable" ] || die "the containers may not read $unreadable: run chmod -R go+rX '$root'/stack/*"
+# add_machine: tells Prometheus that the machine is a target now. Without its exporter, the target would be down.
+add_machine() {
+	{ echo "- targets: [\"localhost:$(service_field 3 node-exporter)\"]" >"$machine_target" &&
+		chmod go+r "$machine_target"; } || die "cannot write $machine_target: see the output above"
+}
 
-make_password
-read_password
-running=$(compose ps --status running --services 2>/dev/null)
-for service in $wanted; do
-	printf '%s\n' "$running" | grep -qx "$service" && continue
-	for port in $(service_field 3 "$service") $(service_field 5 "$service" | tr -d -); do
-		! listens "$port" ||
-			die "port $port, which $service needs, is taken by $(port_owner "$port"): stop it, then try again"
+# require_free_ports: dies if another program has a port of a service that isn't in $running.
+require_free_ports() {
+	for service in $wanted; do
+		printf '%s\n' "$running" | grep -qxF "$service" && continue
+		for port in $(service_field 3 "$service") $(service_field 5 "$service" | tr -d -); do
+			! listens "$port" ||
+				die "port $port, which $service needs, is taken by $(port_owner "$port"): stop it, then try again"
+		done
 	done
-done
-exec 3>&2
-trap rollback INT TERM HUP
-# shellcheck disable=SC2086 # the names are words, here and below
-get_images $wanted
-# Another copy of the lab may have started its stack during the pull.
-require_project_dir "$project" "$root/stack"
+}
 
-for service in $wanted; do
-	# A new container, so that the state of its previous run doesn't count.
-	if [ "$(state "$service")" = ended ] && ! answers "$service"; then
-		compose rm -sf "$service" >/dev/null 2>&1
-	fi
-done
-# shellcheck disable=SC2086
-compose up -d --pull never $wanted || die "Docker could not start the stack: see the output above"
-for service in $wanted; do
-	restarted=
-	ask_inside=10
-	if ! wait_for 120 "$service is ready" is_ready "$service"; then
-		compose logs --no-log-prefix --tail 15 "$service" >&2
-		die "$service ${abort_reason:-does not answer after $waited s}: see the end of its log above"
-	fi
-	echo "$service is ready ($waited s)"
-done
+# start_services: starts the services in $wanted, and waits until they answer.
+start_services() {
+	for service in $wanted; do
+		# A new container, so that the state of its previous run doesn't count.
+		if [ "$(state "$service")" = ended ] && ! answers "$service"; then
+			compose rm -sf "$service" >/dev/null 2>&1
+		fi
+	done
+	# shellcheck disable=SC2086 # words
+	compose up -d --pull never $wanted || die "Docker could not start the stack: see the output above"
+	for service in $wanted; do
+		restarted=
+		ask_inside=10
+		if ! wait_for 120 "$service is ready" ready_or_restart "$service"; then
+			compose logs --no-log-prefix --tail 15 "$service" >&2
+			die "$service ${abort_reason:-does not answer after $waited s}: see the end of its log above"
+		fi
+		echo "$service is ready ($waited s)"
+	done
+}
 
-# Data from an earlier start keeps its own password.
-case $wanted in
-*grafana*)
+# set_password: gives Grafana the password in stack/.env: data from an earlier start keeps its own.
+set_password() {
 	[ "$(as_admin "$password" -o /dev/null -w '%{http_code}' "$(url grafana)/api/user")" != 401 ] ||
 		printf '%s\n' "$password" |
 		compose exec -T grafana grafana cli admin reset-admin-password --password-from-stdin >/dev/null ||
 		die "Grafana does not take the password in $env_file: scripts/down.sh --volumes removes its data, with the" \
 			"password that it has"
-	;;
-esac
-for service in $wanted; do
-	! printf '%s\n' "$running" | grep -qx "$service" || apply "$service"
-done
+}
 
-echo
-for service in $wanted; do
-	login=
-	[ "$service" != grafana ] || login="   login admin, password $password"
-	printf '%-13s %s%s\n' "$(service_field 6 "$service")" "$(url "$service")" "$login"
-done
-if [ $# -eq 0 ] && in_kit; then
-	lacking=$(service_field 1 | grep -vxF "$(echo "$wanted" | tr ' ' '\n')" | paste -s -d ' ' -)
-	[ -z "$lacking" ] || echo "This kit does not hold: $lacking"
-fi
-# shellcheck disable=SC2119
-listens "$(service_field 3 exporter)" || echo "The model does not run yet: start it with $(model_command)"
-case $wanted in
-*fluent-bit*) echo "The model's lines go to Loki if it runs as $(logged_command)" ;;
-esac
+print_addresses() {
+	echo
+	for service in $wanted; do
+		login=
+		[ "$service" != grafana ] || login="   login admin, password $password"
+		printf '%-13s %s%s\n' "$(service_field 6 "$service")" "$(url "$service")" "$login"
+	done
+}
+
+main() {
+	case ${1-} in
+	-h | --help)
+		print_help
+		exit
+		;;
+	-*) usage_error "unknown flag '$1'" ;;
+	esac
+	wanted=$(services "$@") || exit
+	require_curl
+	require_docker
+	require_project_dir "$project" "$root/stack"
+	require_other_stack_down
+	take_lock "$env_file.lock" "starting the stack"
+	prepare_files
+	make_password
+	read_password
+	running=$(compose ps --status running --services 2>/dev/null)
+	require_free_ports
+	exec 3>&2
+	trap rollback INT TERM HUP
+	# shellcheck disable=SC2086 # words
+	get_images $wanted
+	# Another copy of the lab may have started its stack during the pull.
+	require_project_dir "$project" "$root/stack"
+	start_services
+	case $wanted in
+	*grafana*) set_password ;;
+	esac
+	case $wanted in
+	*node-exporter*) add_machine ;;
+	esac
+	for service in $wanted; do
+		! printf '%s\n' "$running" | grep -qxF "$service" || reload "$service"
+	done
+	print_addresses
+	if [ $# -eq 0 ] && in_kit; then
+		lacking=$(service_field 1 | grep -vxF "$(echo "$wanted" | tr ' ' '\n')" | paste -s -d ' ' -)
+		[ -z "$lacking" ] || echo "This kit does not hold: $lacking"
+	fi
+	# shellcheck disable=SC2119
+	listens "$(service_field 3 exporter)" || echo "The model does not run yet: start it with $(model_command)"
+	case $wanted in
+	*fluent-bit*) echo "The model's lines go to Loki if it runs as $(logged_command)" ;;
+	esac
+}
+
+main "$@"

@@ -7,8 +7,8 @@
 child=
 pull_log=
 
-# has_image IMAGE: whether the engine has the image or can pull it. Sets $why if it can't.
-has_image() {
+# ensure_image IMAGE: pulls the image, unless the engine has it. Sets $why if it fails.
+ensure_image() {
 	! docker image inspect "$1" >/dev/null 2>&1 || return 0
 	echo "pulling $1"
 	pull_log=$(mktemp) || die "cannot write below ${TMPDIR:-/tmp}: is the disk full?"
@@ -44,23 +44,23 @@ end_pull() {
 get_images() {
 	! in_kit || load_images "$@"
 	for service in "$@"; do
-		image=$(image "$service")
+		image_name=$(image "$service")
 		if [ "$service" = exporter ]; then
 			# shellcheck disable=SC2119
-			docker image inspect "$image" >/dev/null 2>&1 ||
-				die "scripts/kit.sh makes the image $image: run that first, or start the model with $(model_command)"
+			docker image inspect "$image_name" >/dev/null 2>&1 ||
+				die "scripts/kit.sh makes the image $image_name: run that first, or start the model with $(model_command)"
 			continue
 		fi
-		has_image "$image" && continue
+		ensure_image "$image_name" && continue
 		case $why in
 		*"manifest unknown"* | *"manifest for"* | *"not found"*)
 			todo="the registry does not have this version: see image: in stack/compose.yaml" ;;
 		*oomanyrequests* | *"rate limit"*)
 			todo="the registry's limit for today is reached: wait some hours, or run docker login" ;;
 		*"no space left"*) todo="the disk is full: docker system df shows how much Docker uses" ;;
-		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (stack/README.md, What to do when)" ;;
+		*) todo="is this machine online? Behind a proxy, Docker's engine needs it too (stack/README.md#troubleshooting)" ;;
 		esac
-		die "the image $image can't be pulled: $todo ($why)"
+		die "the image $image_name can't be pulled: $todo ($why)"
 	done
 }
 
@@ -80,19 +80,19 @@ load_images() {
 	architecture=$(docker version --format '{{.Server.Arch}}')
 	missing=
 	for service in "$@"; do
-		image=$(manifest_field "$service" 2)
-		[ -n "$image" ] ||
+		image_name=$(manifest_field "$service" 2)
+		[ -n "$image_name" ] ||
 			die "this kit was made without $service: it holds $(cut -d ' ' -f 1 "$root/images/list" | paste -s -d ' ' -)"
 		processor=$(manifest_field "$service" 4)
 		[ "$processor" = "$architecture" ] ||
 			die "this kit is for the processor $processor, and Docker's engine here has $architecture: ask for a kit that" \
 				"was made for $architecture"
-		if ! here=$(docker image inspect -f '{{.Id}} {{range .RootFS.Layers}}{{.}},{{end}}' "$image" 2>/dev/null); then
+		if ! here=$(docker image inspect -f '{{.Id}} {{range .RootFS.Layers}}{{.}},{{end}}' "$image_name" 2>/dev/null); then
 			missing="$missing $service"
 		# Engines number images in two ways; the layers are the same in both.
 		elif [ "${here% *}" != "$(manifest_field "$service" 3)" ] &&
 			[ "${here#* }" != "$(manifest_field "$service" 6)" ]; then
-			echo "the engine already has another $image: it stays as it is, and the kit's isn't loaded"
+			echo "the engine already has another $image_name: it stays as it is, and the kit's isn't loaded"
 		fi
 	done
 	[ -n "$missing" ] || return 0
@@ -110,11 +110,12 @@ load_images() {
 		die "too little disk: the images need $needed MB, and Docker's folder $engine_folder has $free MB left:" \
 			"delete some files (docker system df shows how much Docker uses)"
 	for service in $missing; do
-		image=$(manifest_field "$service" 2)
-		echo "loading $image ($(manifest_field "$service" 5 | awk '{ printf "%.0f", $1 / 1000000 }') MB)"
+		image_name=$(manifest_field "$service" 2)
+		echo "loading $image_name ($(manifest_field "$service" 5 | awk '{ printf "%.0f", $1 / 1000000 }') MB)"
 		# Podman's API can't load a packed file.
 		gzip -dc "$root/images/$service.tar.gz" | docker load >/dev/null ||
-			die "the engine can't load $image: see the output above"
-		docker image inspect "$image" >/dev/null 2>&1 || die "images/$service.tar.gz doesn't hold $image: ask for another kit"
+			die "the engine can't load $image_name: see the output above"
+		docker image inspect "$image_name" >/dev/null 2>&1 ||
+			die "images/$service.tar.gz doesn't hold $image_name: ask for another kit"
 	done
 }
