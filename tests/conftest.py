@@ -1,5 +1,6 @@
 """The beginning and end of a run: order, skips, clean-up, count, and a check that the user's things are unchanged."""
 
+import collections
 import contextlib
 import itertools
 import os
@@ -13,19 +14,24 @@ import time
 
 import pytest
 
-from lab import RUN, ROOT, WORK, Lab, Model, docker, end, free_ports, has_engine, remove, start
+from lab import ROOT, RUN, WORK, Lab, Model, docker, free_ports, has_engine, install_command, remove, start, terminate
 
 IN_CI = os.environ.get("CI") == "true"
 # Cargo's tests come first, as some of them measure times, then the files that take longest. "..." is for all others.
-ORDER = "cargo walk_alert kit walk_log hand_in walk class dist walk_grafana podman check stack thanos store dashboard"
-ORDER += " logging messages up alert ... files cost"
+ORDER = "cargo walk_alerting grade_rules incident_repair walk_alert kit incident walk_log walk_drift incident_safe hand_in"
+ORDER += " walk class dist walk_grafana walk_machine podman check stack thanos store dashboard logging messages check_host"
+ORDER += " check_alert check_bridge up alert ... files cost"
 # Files in which a test may need the tests before it.
 BUILD_ON_EACH_OTHER = "alert class hand_in kit logging podman stack store thanos walk walk_alert"
+# Their asserts, too, show the values.
+pytest.register_assert_rewrite("finished_stack", "sites")
 before = pytest.StashKey()
+# The failures of fixtures that this process has printed.
+printed = set()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--pictures", action="store_true", help="take the README's pictures again, into stack/pictures")
+    parser.addoption("--pictures", action="store_true", help="take the lab's pictures again, into stack/lab/pictures")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,7 @@ def process(request):
     """Starts processes, until the test ends."""
     def start_process(*command, **named):
         process = start(*command, **named)
-        request.addfinalizer(lambda: end(process))
+        request.addfinalizer(lambda: terminate(process))
         return process
 
     return start_process
@@ -71,8 +77,13 @@ def process(request):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """In CI a skip is a failure, unless an image can't be pulled."""
+    """In CI a skip is a failure, unless an image can't be pulled. A fixture that fails is printed once for a file."""
     report = yield
+    if report.failed and call.when != "call":
+        cause = (item.path, call.excinfo.exconly())
+        if cause in printed:
+            report.longrepr = f"the same as above: {call.excinfo.exconly().splitlines()[0]}"
+        printed.add(cause)
     if IN_CI and report.skipped and not hasattr(report, "wasxfail") and call.excinfo.typename != "ImageMissing":
         report.outcome = "failed"
         report.longrepr = f"skipped, which is a failure in CI: {call.excinfo.value}"
@@ -130,6 +141,18 @@ def inventory():
     return found
 
 
+def runs(pid):
+    """Whether the process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # It is another user's.
+        return True
+    return True
+
+
 def pytest_sessionstart(session):
     if hasattr(session.config, "workerinput"):
         return
@@ -137,8 +160,8 @@ def pytest_sessionstart(session):
         # A process that was started in the background ignores SIGINT, and Python raises no exception then.
         signal.signal(ending, signal.default_int_handler)
     for left in ROOT.glob("target/modelmock-test-*"):
-        # A run that was killed couldn't clean up.
-        if subprocess.run(["kill", "-0", left.name.rpartition("-")[2]], capture_output=True).returncode:
+        # A run that was killed couldn't clean up. In a container, it may have had the number of this process.
+        if left == WORK or not runs(int(left.name.rpartition("-")[2])):
             clean_up(left.name)
     session.config.stash[before] = inventory()
     WORK.mkdir(parents=True)
@@ -163,6 +186,7 @@ def pytest_sessionfinish(session):
     """Cleans up; checks that the user's things are still there and that the run left nothing. It counts as a test."""
     if before not in session.config.stash:
         return
+    stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)
     differs = []
@@ -170,7 +194,8 @@ def pytest_sessionfinish(session):
         clean_up(RUN)
     except AssertionError as error:
         differs.append(str(error))
-    if session.config.option.collectonly:
+    ran = any(stats.get(outcome) for outcome in ("passed", "failed", "skipped", "error"))
+    if session.config.option.collectonly or not ran:
         return
     there, was = inventory(), session.config.stash[before]
     differs += [f"gone: {line}" for line in sorted(was - there) if "modelmock-test-" not in line]
@@ -185,15 +210,32 @@ def pytest_sessionfinish(session):
         longrepr="\n".join(differs) or None,
         when="call",
     )
-    stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
     stats.setdefault(report.outcome, []).append(report)
     # A run that skipped everything isn't a success.
     if differs or len(stats.get("passed", [])) <= 1:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
+def reasons(stats):
+    """The number of skipped tests for each reason, the most frequent first."""
+    reports = stats.get("skipped", []) + stats.get("subtests skipped", [])
+    # A report of a skip is a file, a line, and the reason behind the name of the exception.
+    found = [re.sub(r"^(Skipped|lab\.ImageMissing): ", "", report.longrepr[2]) for report in reports]
+    if install_command():
+        found = [re.sub(r"install the packages? (?=[\w.+ -]+$)", f"{install_command()} ", reason) for reason in found]
+    return collections.Counter(found).most_common()
+
+
 def pytest_terminal_summary(terminalreporter):
-    """The measured figures, also of tests that passed."""
+    """Why tests were skipped, with one command that installs the missing packages, and the measured figures."""
+    packages = {}
+    for reason, count in reasons(terminalreporter.stats):
+        terminalreporter.write_line(f"skipped {count}: {reason}")
+        _, command, names = reason.rpartition(f": {install_command()} ")
+        packages |= dict.fromkeys(names.split()) if command else {}
+    if packages:
+        terminalreporter.write_line("To run them, too, install the missing packages with this command:")
+        terminalreporter.write_line(f"{install_command()} {' '.join(packages)}")
     for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
         for _, figure in (each for each in report.user_properties if each[0] == "measured"):
             terminalreporter.write_line(f"measured: {figure}")
@@ -209,4 +251,6 @@ def pytest_unconfigure(config):
     kinds = ("passed", "failed", "skipped")
     count = {kind: len(stats.get(kind, [])) + len(stats.get(f"subtests {kind}", [])) for kind in kinds}
     count["failed"] += len(stats.get("error", []))
+    if not any(count.values()):
+        print("no test was selected: the words behind -k are in no name of a test")
     print(", ".join(f"{number} {kind}" for kind, number in count.items()), flush=True)

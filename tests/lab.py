@@ -1,4 +1,4 @@
-"""What tests share: a copy of the lab with its own ports and Compose project, a second engine, and how to wait.
+"""What tests share: a copy of the lab with its own ports and Compose project, and how to wait.
 
 Nothing here touches the user's things: everything that a run starts carries RUN, in its environment, in the
 name of its Compose project, or in a label.
@@ -6,7 +6,6 @@ name of its Compose project, or in a label.
 
 import base64
 import contextlib
-import ctypes
 import functools
 import http.client
 import json
@@ -15,7 +14,6 @@ import pathlib
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +29,7 @@ RUN = os.environ.setdefault("MODELMOCK_RUN", f"modelmock-test-{os.getpid()}")
 WORK = ROOT / "target" / RUN
 LABEL = f"modelmock.tests={RUN}"
 # The ports in the lab's files. A copy of the lab gets others, so that it doesn't disturb a stack of the user.
-PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 3100, 9095, 2020]
+PORTS = [5000, 5001, 5002, 9090, 9093, 1025, 8025, 3000, 3100, 9095, 2020, 9100]
 PORTS += [19090, 19091, 19092, 19101, 19102, 19103, 19291]
 # Without the variables with which a user changes the scripts and their tools.
 ENVIRONMENT = {
@@ -39,6 +37,8 @@ ENVIRONMENT = {
     for name, value in os.environ.items()
     if not re.match("(COMPOSE|GRAFANA|MODELMOCK_FLAGS|CARGO_TARGET|CDPATH|PYTEST)|.*_proxy$", name, re.I)
 } | {"MODELMOCK_RUN": RUN, "LC_ALL": "C.UTF-8"}
+# The second engine whose network this process has joined, if any: see engine.py.
+joined_engine = None
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -46,8 +46,8 @@ class ImageMissing(pytest.skip.Exception):
     """A skip that isn't a failure in CI, as an image registry can't be reached from everywhere."""
 
 
-def until(seconds, what, attempt):
-    """Repeats the attempt until it returns something true, and returns that."""
+def until(seconds, what, attempt, show=None):
+    """Repeats the attempt until it returns something true, and returns that. A failure prints what show() returns."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -56,7 +56,9 @@ def until(seconds, what, attempt):
             seen, last = None, error
         if seen:
             return seen
-        assert time.monotonic() < end, f"{what}: not within {seconds} s; the last was {last!r}"
+        if time.monotonic() >= end:
+            last = f"; there is: {show()!r}" if show else "" if last is False else f"; the last was {last!r}"
+            raise AssertionError(f"{what}: not within {seconds} s{last}")
         time.sleep(0.25)
 
 
@@ -91,25 +93,12 @@ def value(url, expression, **parameters):
     return float(answer[0][1]) if len(answer) == 1 else None
 
 
-def names_what_is_there(root, texts):
-    """Asserts that all links, pictures, files and headings that the texts name exist below the root."""
-    for text in texts:
-        written = text.read_text()
-        for target in re.findall(r'\]\(([^)\s]+)\)|src="([^"]+)"', written):
-            name, _, heading = "".join(target).partition("#")
-            if ":" in name:
-                continue
-            file = text.parent / name if name else text
-            assert file.exists(), f"{text} links to {name}"
-            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M) if heading else []
-            anchors = [re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings]
-            assert not heading or heading in anchors, f"{text} links to {name}#{heading}"
-        below_stack = r"(?:prometheus|alertmanager|loki|fluent-bit)/[\w./-]+\.yml"
-        pattern = rf"(?<![\w/*.-])(?:{below_stack}|(?:scripts|stack|src|tests)/[\w./-]*\w(?![\w*/]))"
-        for name in set(re.findall(pattern, written)):
-            found = [folder for folder in (root, text.parent) if (folder / name).exists()]
-            # up.sh makes these.
-            assert found or name.startswith(("stack/.env", "stack/logs")), f"{text} names {name}"
+def is_readable(url, origin="http://attacker.example"):
+    """Whether a web page of that origin may read the answer, by the header that browsers look at."""
+    answer = run("curl", "-qsSi", "--noproxy", "*", "-H", f"Origin: {origin}", url)
+    # Mailpit refuses the request.
+    assert re.match(r"HTTP/1.1 (200|403)\b", answer), answer
+    return re.search(rf"^access-control-allow-origin: (\*|{origin})\r$", answer, re.M | re.I) is not None
 
 
 def listens(port):
@@ -139,14 +128,22 @@ def run(*command, code=0, timeout=200, **named):
     if "input" not in named:
         named.setdefault("stdin", subprocess.DEVNULL)
     command = [str(word) for word in command]
+    require_tool(command[0])
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, **named)
-    said = done.stdout.decode(errors="replace")
-    assert code in (None, done.returncode), f"{command} ended with code {done.returncode}, not {code}:\n{said}"
-    return said
+    output = done.stdout.decode(errors="replace")
+    assert code in (None, done.returncode), f"{command} ended with code {done.returncode}, not {code}:\n{output}"
+    return output
 
 
-def one_line(said):
-    assert said.count("\n") == 1, f"it should be one line:\n{said}"
+def search(pattern, text):
+    """The first match of the pattern in the text; without one, the test fails and shows the text."""
+    found = re.search(pattern, text, re.M)
+    assert found, f"no match of {pattern!r} in:\n{text}"
+    return found
+
+
+def assert_one_line(output):
+    assert output.count("\n") == 1, f"it should be one line:\n{output}"
 
 
 def without(folder, *tools):
@@ -156,7 +153,7 @@ def without(folder, *tools):
         # Of two tools with one name, the first in the PATH.
         run("sh", "-c", 'ln -sf "$0"/* "$1" 2>&1 || true', there, folder)
     for tool in tools:
-        (folder / tool).unlink()
+        (folder / tool).unlink(missing_ok=True)
     return {"PATH": str(folder)}
 
 
@@ -164,16 +161,92 @@ def docker(*arguments, **named):
     return run("docker", *arguments, **named).strip()
 
 
-def has_engine():
-    return shutil.which("docker") and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
+@functools.cache
+def install_command():
+    """The command that installs a package on this machine, or None."""
+    managers = {"apt-get": "apt install", "dnf": "dnf install", "pacman": "pacman -S", "zypper": "zypper install"}
+    if shutil.which("brew"):
+        return "brew install"
+    command = next((managers[name] for name in managers if shutil.which(name)), None)
+    return command if command is None or os.geteuid() == 0 else f"sudo {command}"
+
+
+def to_install(*packages):
+    """The command that installs packages of Debian; on other systems, some have another name."""
+    return f"{install_command() or 'install the package'} {' '.join(packages)}"
+
+
+def needs(tool, package, only=""):
+    """Skips the test if the tool is missing. `only` is the only system that has it, such as linux."""
+    if only and sys.platform != only:
+        pytest.skip(f"{tool} is missing: only {only.capitalize()} has it")
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is missing: {to_install(package)}")
+
+
+# The packages of Debian in which these programs are.
+PACKAGES = {"nsenter": "util-linux", "ps": "procps", "readelf": "binutils", "ss": "iproute2", "unshare": "util-linux"}
+
+
+def require_tool(name):
+    """Skips the test if the program, which it is about to run, is missing."""
+    if name == "docker":
+        needs_docker()
+    elif name in ("cargo", "rustc"):
+        needs_rust()
+    elif "/" not in name:
+        needs(name, PACKAGES.get(name, name))
+
+
+def needs_root():
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root can do this, and only on Linux")
+
+
+def needs_rust():
+    # scripts/test.sh found out.
+    if reason := os.environ.get("MODELMOCK_WITHOUT_RUST"):
+        pytest.skip(reason)
+
+
+def needs_git():
+    """For tests that look at what git has of the project."""
+    needs("git", "git")
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip(f"this folder isn't a clone that git can read: {found.stderr.strip().splitlines()[0]}")
 
 
 @functools.cache
+def without_docker():
+    """Why the scripts refuse to work with Docker here, or None."""
+    # In the scripts' own words.
+    command = ["sh", "-c", '. "$(dirname "$0")/lib/common.sh"; require_docker', ROOT / "scripts/up.sh"]
+    try:
+        done = subprocess.run(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "Docker's engine doesn't answer within 60 s: restart it"
+    if done.returncode == 0:
+        return None
+    reason = done.stderr.decode(errors="replace").strip().splitlines()[-1].partition(": ")[2]
+    system = pathlib.Path("/etc/os-release")
+    if install_command() and "apt" in install_command() and system.exists():
+        # The plugin's package has another name in Ubuntu, and a third one in Docker's own repository.
+        plugin = "docker-compose-v2" if "ubuntu" in system.read_text() else "docker-compose"
+        missing = {"Docker is missing": ["docker.io", plugin], "docker compose of version 2 or later": [plugin]}
+        for beginning, packages in missing.items():
+            if reason.startswith(beginning):
+                return f"{reason.partition(':')[0]}: {to_install(*packages)}"
+    return reason
+
+
 def needs_docker():
-    if not has_engine():
-        pytest.skip("Docker's engine isn't running: install Docker, or start its engine (README, section 1)")
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
-        pytest.skip("docker compose is missing: install the package docker-compose-plugin")
+    if reason := without_docker():
+        pytest.skip(reason)
+
+
+def has_engine():
+    return without_docker() is None
 
 
 @functools.cache
@@ -189,30 +262,20 @@ def pulled(name):
     return full, False
 
 
-def image(name):
+def require_image(name):
     """The full name of an image in the Compose files, such as prom/prometheus. Skips if it can't be pulled.
 
     The engine that this process has joined gets the image, too."""
     full, is_here = pulled(name)
     if not is_here:
         raise ImageMissing(f"the image {full} can't be pulled here: run docker pull {full}")
-    if Engine.joined:
-        Engine.joined.load(full)
+    if joined_engine:
+        joined_engine.load(full)
     return full
 
 
 def has_image(name):
     return pulled(name)[1]
-
-
-def needs(tool, package):
-    if not shutil.which(tool):
-        pytest.skip(f"{tool} is missing: install the package {package}")
-
-
-def needs_root():
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only root can do this, and only on Linux: run sudo -E scripts/test.sh")
 
 
 def start(*command, **named):
@@ -224,7 +287,7 @@ def start(*command, **named):
     return subprocess.Popen([str(word) for word in command], start_new_session=True, **named)
 
 
-def end(process, seconds=10):
+def terminate(process, seconds=10):
     process.terminate()
     try:
         process.wait(seconds)
@@ -236,8 +299,9 @@ def end(process, seconds=10):
 @functools.cache
 def modelmock():
     """The exporter, built as in the README, wherever cargo writes it."""
-    said = run("cargo", "build", "--release", "--locked", "--quiet", "--message-format=json", cwd=ROOT, timeout=600)
-    built = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    needs_rust()
+    output = run("cargo", "build", "--release", "--locked", "--quiet", "--message-format=json", cwd=ROOT, timeout=600)
+    built = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return pathlib.Path([message["executable"] for message in built if message.get("executable")][-1])
 
 
@@ -259,7 +323,7 @@ class Model:
 
     def stop(self):
         if self.process:
-            end(self.process)
+            terminate(self.process)
             self.process = None
 
 
@@ -268,7 +332,7 @@ class Lab:
 
     def __init__(self, name, folder="the lab ü", own_ports=True):
         # The same tests may run on another engine, too.
-        name = f"{Engine.joined.name}-{name}" if Engine.joined else name
+        name = f"{joined_engine.name}-{name}" if joined_engine else name
         self.project = f"{RUN}-{name}"
         self.work = WORK / name
         self.root = self.work / folder
@@ -287,11 +351,11 @@ class Lab:
         left_out = shutil.ignore_patterns(".env*", "__pycache__", "logs")
         for folder in ("scripts", "stack", "src", "tests"):
             shutil.copytree(ROOT / folder, root / folder, ignore=left_out)
-        for file in ("README.md", "Cargo.toml", "Cargo.lock"):
+        for file in ("README.md", "LICENSE", "CHANGELOG.md", "Cargo.toml", "Cargo.lock"):
             shutil.copy(ROOT / file, root)
         (root / "target/release").mkdir(parents=True)
         (root / "target/release/modelmock").symlink_to(modelmock())
-        for file in [*root.glob("scripts/*"), *root.glob("stack/**/*.*")]:
+        for file in [*root.glob("scripts/**/*.*"), *root.glob("stack/**/*.*")]:
             if file.suffix in (".sh", ".yml", ".yaml", ".json", ".md"):
                 edit(file, r"(?<![\w.=])\d{4,5}(?!\w)", lambda found: str(self.ports.get(int(found[0]), found[0])))
         # With any umask.
@@ -306,7 +370,7 @@ class Lab:
     def up(self, *services):
         """Starts the stack, or these services of it, and a model whose result is 0.5."""
         for service in services:
-            image(f".*/{service}")
+            require_image(f".*/{service}")
         if not self.model.process:
             self.model.start("--value", "0.5")
         return self.run("up", *services)
@@ -320,6 +384,25 @@ class Lab:
         filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
         return docker("ps", "-aq", *filters)
 
+    def exposed(self):
+        """The addresses on which other machines can reach the lab's ports."""
+        needs("ss", "iproute2", only="linux")
+        addresses = [line.split()[3] for line in run("ss", "-ltnH").splitlines()]
+        ports = tuple(f":{port}" for port in self.ports.values())
+        return [address for address in addresses if address.endswith(ports) and not address.startswith("127.0.0.1:")]
+
+    def run_health_check(self, service):
+        """Runs the service's own check, within its own time limit, as often as the engine would."""
+        check = json.loads(docker("inspect", "-f", "{{json .Config.Healthcheck}}", self.container(service)))
+        command = ["docker", "exec", self.container(service), *check["Test"][1:]]
+        limit = check["Timeout"] / 1e9
+
+        def is_healthy():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=limit).returncode == 0
+
+        assert any(is_healthy() for _ in range(check["Retries"])), f"{service}: its check fails within {limit} s"
+
     def ask(self, expression):
         return value(self.prometheus, expression)
 
@@ -328,151 +411,37 @@ class Lab:
         messages = fetch_json(f"{self.mailpit}/api/v1/messages?limit=500")["messages"]
         return [message["Subject"] for message in messages if message["Subject"].startswith(beginning)]
 
+    def mail_texts(self, beginning):
+        """The texts of the mails whose subjects begin like this, the latest first."""
+        messages = fetch_json(f"{self.mailpit}/api/v1/messages?limit=500")["messages"]
+        if messages and "ID" not in messages[0]:
+            raise ImageMissing("the image of Mailpit here is a stand-in, which doesn't show the texts of mails")
+        found = [message["ID"] for message in messages if message["Subject"].startswith(beginning)]
+        found = [fetch_json(f"{self.mailpit}/api/v1/message/{each}") for each in found]
+        assert not any(mail["HTML"] for mail in found)
+        return [mail["Text"].replace("\r\n", "\n") for mail in found]
+
     def quiet(self):
         """Starts a model whose result is 0.5, and waits until no alert is active and its mails are sent."""
         self.model.start("--value", "0.5")
         alerts = f"{self.prometheus}/api/v1/alerts"
-        until(90, "no alert", lambda: not fetch_json(alerts)["data"]["alerts"] and self.ask("up") == 1)
+        active = lambda: fetch_json(alerts)["data"]["alerts"]
+        until(90, "no alert", lambda: not active() and self.ask("up") == 1, active)
         # Prometheus repeats an end after a minute, so only the latest mail counts.
         latest = lambda: [subject for subject in self.mails() if "ModelResultHigh" in subject][:1]
-        until(90, "the mail of the end", lambda: "FIRING" not in str(latest()))
+        until(90, "the mail of the end", lambda: "FIRING" not in str(latest()), self.mails)
 
     def password(self):
         return (self.stack / ".env").read_text().removeprefix("GRAFANA_PASSWORD=").strip()
 
 
-STUDENT = {"passwd": "x:4242:4242::/:/bin/sh", "group": "x:4242:", "subuid": "100000:65536", "subgid": "100000:65536"}
-PODMAN = [("podman", "podman"), ("newuidmap", "uidmap")]
-PODMAN_FLAGS = "--runroot /mnt/run --storage-driver overlay --cgroup-manager cgroupfs --events-backend file".split()
-PODMAN_FLAGS += "system service --time=0".split()
-DOCKERD_FLAGS = "--exec-root /mnt/run --pidfile /mnt/run/pid --iptables=false".split()
-# Runs as the first process of the second engine's namespaces.
-ENGINE = """set -e
-ip link set lo up
-mount -t tmpfs -o mode=755 none /mnt
-mkdir /mnt/run /mnt/work
-# crun starts no container if cgroup v1 and v2 share the controllers.
-umount /sys/fs/cgroup/unified 2>/dev/null || true
-# A user who isn't root must be able to read WORK, even if the project is in a closed folder such as /root.
-if [ -n "$CLOSED" ]; then
-    mount --bind "$WORK" /mnt/work
-    mount -t tmpfs -o mode=755 none "$CLOSED"
-    mkdir -p "$WORK"
-    mount --move /mnt/work "$WORK"
-fi
-[ -z "$DISK" ] || mount -t tmpfs -o "size=$DISK" none "$FOLDER/data"
-if [ -n "$STUDENT" ]; then
-    for file in passwd group subuid subgid; do
-        mount --bind "$FOLDER/etc/$file" "/etc/$file"
-    done
-    chown "$STUDENT" "$FOLDER" "$FOLDER/data" /mnt/run
-    set -- setpriv --reuid "$STUDENT" --regid "$STUDENT" --clear-groups "$@"
-fi
-# This shell stays: only a process that doesn't change its user is killed with its parent.
-"$@"
-exit 1
-"""
-
-
-class Engine:
-    """A second container engine, in a network and with mounts of its own, in which the lab's ports are free.
-
-    `with Engine("name"):` moves this process into its network until the block ends. fetch(), subprocesses and
-    Chromium then see that network, docker() talks to this engine, and image() loads images into it. Its
-    processes end with this process, even if this one is killed."""
-
-    joined = None
-
-    def __init__(self, name, program="docker", disk=""):
-        """program is docker, or podman without root. A disk, such as 100m, is in memory and has that size."""
-        needs_root()
-        for tool, package in {"docker": [("dockerd", "docker.io")], "podman": PODMAN}[program]:
-            needs(tool, package)
-        needs_docker()
-        self.name, self.folder, self.loaded = name, WORK / f"engine-{name}", set()
-        (self.folder / "data").mkdir(parents=True)
-        (self.folder / "etc").mkdir()
-        for file, line in STUDENT.items():
-            before = pathlib.Path("/etc", file).read_text() if file in ("passwd", "group") else ""
-            (self.folder / "etc" / file).write_text(f"{before}student:{line}\n")
-        self.host, data = f"unix://{self.folder}/engine.sock", self.folder / "data"
-        # Podman wants a short path for its state.
-        command = {
-            "docker": ["dockerd", "-H", self.host, "--data-root", data, *DOCKERD_FLAGS],
-            "podman": ["podman", "--root", data, *PODMAN_FLAGS, self.host],
-        }[program]
-        closed = [str(folder) for folder in reversed(WORK.parents) if not folder.stat().st_mode & 1]
-        env = {
-            "PATH": ENVIRONMENT["PATH"], "MODELMOCK_RUN": RUN, "HOME": str(data), "XDG_RUNTIME_DIR": "/mnt/run",
-            "WORK": str(WORK), "FOLDER": str(self.folder), "CLOSED": "".join(closed[:1]), "DISK": disk,
-            "STUDENT": "4242" if program == "podman" else "",
-        }
-        spaces = "--net --mount --pid --fork --kill-child --mount-proc".split()
-        with (self.folder / "log").open("wb") as log:
-            words = ["unshare", *spaces, "sh", "-c", ENGINE, "sh", *command]
-            self.process = start(*words, env=env, stdout=log, stderr=log)
-        # An engine that starts accepts connections before it answers them.
-        version = ["timeout", "5", "docker", "-H", self.host, "version"]
-        try:
-            until(60, "the second engine", lambda: not subprocess.run(version, capture_output=True).returncode)
-        except AssertionError as error:
-            end(self.process)
-            raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()}") from None
-        # The first process of its namespaces.
-        self.pid = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
-
-    def load(self, name):
-        """Copies an image of the first engine into this one."""
-        if name not in self.loaded:
-            with subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE) as save:
-                run("docker", "-H", self.host, "load", stdin=save.stdout, timeout=300)
-            assert save.returncode == 0, f"docker save {name} failed"
-            self.loaded.add(name)
-
-    def command(self, *command, **env):
-        """The command as a list of words that runs it in the engine's network and with its mounts."""
-        given = [f"{name}={value}" for name, value in {"DOCKER_HOST": self.host, **env}.items()]
-        return ["nsenter", "--target", self.pid, "--net", "--mount", "env", *given, *command]
-
-    def __enter__(self):
-        assert not Engine.joined
-        self.network = open("/proc/thread-self/ns/net")
-        with open(f"/proc/{self.pid}/ns/net") as network:
-            join(network)
-        Engine.joined, self.environment = self, dict(ENVIRONMENT)
-        ENVIRONMENT.pop("DOCKER_CONTEXT", None)
-        ENVIRONMENT["DOCKER_HOST"] = self.host
-        return self
-
-    def __exit__(self, *_):
-        with self.network:
-            join(self.network)
-        Engine.joined = None
-        ENVIRONMENT.clear()
-        ENVIRONMENT.update(self.environment)
-        self.stop()
-
-    def stop(self):
-        # All processes of a namespace end with its first one.
-        os.kill(int(self.pid), signal.SIGKILL)
-        self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def join(network):
-    """Moves this thread, and the processes that it starts, into the network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(network.fileno(), 0x40000000):  # CLONE_NEWNET
-        raise OSError(ctypes.get_errno(), "setns failed")
-
-
 def edit(file, pattern, new):
     """Replaces a file, as many editors do, with each match of the pattern changed."""
     before = file.read_text(encoding="utf-8")
-    put(file, re.sub(pattern, new, before, flags=re.M))
+    replace_file(file, re.sub(pattern, new, before, flags=re.M))
 
 
-def put(file, text):
+def replace_file(file, text):
     new = file.with_name(file.name + ".new")
     new.write_bytes(text.encode())
     new.chmod(file.stat().st_mode if file.exists() else 0o644)
@@ -482,6 +451,8 @@ def put(file, text):
 def remove(project):
     """Removes containers, volumes, networks and images of the tests' Compose projects that begin like this."""
     assert project.startswith("modelmock-test-")
+    if not has_engine():
+        return
     kinds = {"container": ["ps", "-a"], "volume": ["volume", "ls"], "network": ["network", "ls"]}
     for kind, listing in kinds.items():
         name = "{{.Name}}" if kind == "volume" else "{{.ID}}"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lab import docker, edit, fetch, fetch_json, put, until
+from lab import docker, edit, fetch, fetch_json, replace_file, until
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +29,21 @@ def load(lab):
         until(60, "the rule", lambda: query in fetch(f"{lab.prometheus}/api/v1/rules"))
 
     yield change
-    put(file, before)
+    replace_file(file, before)
     lab.run("up", "prometheus")
 
 
 @pytest.mark.parametrize(
     "rule, words",
     [
-        ('model_result{job="mok"} > 0.9', "0.9: Prometheus doesn't find the rule's model_result{job=\"mok\"}"),
-        ("model_result > 90", "90: a result is at most 1"),
+        ('model_result{job="mok"} > 0.9', "0.9: Prometheus doesn't find model_result{job=\"mok\"}"),
+        ("model_result > 90", "90: it never fires, as a result is at most 1"),
     ],
 )
 def test_a_rule_that_no_result_can_meet_is_told_at_once(lab, load, rule, words):
     load(rule)
-    said = lab.run("check", "--alert", code=1, timeout=60)
-    assert f"a result passes {words}" in said and "expr: of ModelResultHigh" in said
+    output = lab.run("check", "--alert", code=1, timeout=60)
+    assert f"a result passes {words}" in output and "expr: of ModelResultHigh" in output
 
 
 def test_the_threshold_is_the_rules(lab, load):
@@ -70,7 +70,7 @@ def test_an_inhibited_and_a_silenced_alert_are_told_though_an_older_mail_is_ther
     times = {"startsAt": "2001-01-01T00:00:00Z", "endsAt": "2999-01-01T00:00:00Z"}
     silence = {"matchers": [matcher], **times, "createdBy": "test", "comment": "test"}
     silence = fetch_json(f"{lab.alertmanager}/api/v2/silences", silence)["silenceID"]
-    put(file, before)
+    replace_file(file, before)
     lab.run("up", "alertmanager")
     told = f"the alert is silenced, expire the silence: {lab.alertmanager}/#/silences/{silence}"
     assert told in lab.run("check", "--alert", code=1)
@@ -84,8 +84,8 @@ def test_an_alert_that_alertmanager_remembers_is_told(lab):
     docker("restart", lab.container("prometheus"))
     query = 'ALERTS_FOR_STATE{alertname="ModelResultHigh"}'
     until(90, "the alert after the restart", lambda: lab.ask(query) > restarted)
-    said = lab.run("check", "--alert", code=1)
-    assert "Alertmanager knows this alert since" in said and "--value 0.5" in said
+    output = lab.run("check", "--alert", code=1)
+    assert "Alertmanager knows this alert since" in output and "--value 0.5" in output
 
 
 def test_any_rule_on_the_result_and_any_name_of_the_target_is_followed(lab, load):

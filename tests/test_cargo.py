@@ -1,9 +1,7 @@
 """The code: cargo's own tests, its form, and the size of the program."""
 
 import os
-import pathlib
 import random
-import re
 import shutil
 import socket
 import subprocess
@@ -11,34 +9,14 @@ import tempfile
 
 import pytest
 
-from lab import ROOT, end, fetch, free_ports, modelmock, needs, needs_root, run
-
-
-def assert_all_pass(output, subtests, number=0):
-    """Each of cargo's tests counts: an ignored one as skipped, and a file of tests that ends early as failed."""
-    results = re.findall(r"^test (\S+).* \.\.\. (ok|FAILED|ignored.*)$", output, re.M)
-    for name, result in results:
-        with subtests.test(name):
-            if result.startswith("ignored"):
-                pytest.skip(result)
-            assert result == "ok", output.partition(f"---- {name} stdout ----")[2].partition("\n---- ")[0]
-    assert len(results) == sum(map(int, re.findall(r"^running (\d+) tests?$", output, re.M))) > 0, output
-    assert output.count("test result: ok.") == len(re.findall(r"^ +Running ", output, re.M)), output[-300:]
-    assert number in (0, len(results)), output
+from lab import ROOT, fetch, free_ports, modelmock, needs_root, run, terminate
+from rust import add_target, assert_all_pass, needs_component
 
 
 def test_cargo(subtests):
     """In the background and behind nohup, signals are ignored; the tests must run there, too."""
     command = "trap '' HUP INT; exec cargo test --locked --no-fail-fast"
     assert_all_pass(run("sh", "-c", command, cwd=ROOT, timeout=600, code=None), subtests)
-
-
-def add_target(target):
-    if pathlib.Path(run("rustc", "--print", "target-libdir", "--target", target).strip()).exists():
-        return
-    command = ["rustup", "target", "add", target]
-    if not shutil.which("rustup") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip(f"Rust's target {target} is missing: run rustup target add {target}")
 
 
 def test_the_program_has_at_most_800_kb(record_property):
@@ -48,13 +26,13 @@ def test_the_program_has_at_most_800_kb(record_property):
 
 
 def test_the_code_is_formatted():
-    needs("cargo-fmt", "rustfmt (rustup component add rustfmt)")
+    needs_component("fmt", "rustfmt", "rustfmt")
     run("cargo", "fmt", "--check", cwd=ROOT)
 
 
 @pytest.mark.parametrize("target", ["", "x86_64-pc-windows-gnu", "aarch64-apple-darwin"])
 def test_clippy_finds_nothing(target):
-    needs("cargo-clippy", "rust-clippy (rustup component add clippy)")
+    needs_component("clippy", "clippy", "rust-clippy")
     command = "cargo clippy --quiet --all-targets --locked".split()
     if target:
         add_target(target)
@@ -80,6 +58,6 @@ def test_a_scrape_is_answered_if_the_system_refuses_threads(process):
             # Takes the place that an ended connection may have left.
             idle.append(socket.create_connection(("127.0.0.1", port)))
             assert "model_result " in fetch(f"http://127.0.0.1:{port}/metrics")
-    end(exporter)
+    terminate(exporter)
     errors = exporter.stderr.read().decode()
     assert errors.count("\n") == 1 and "ulimit -u" in errors, errors

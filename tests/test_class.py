@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from lab import Model, fetch, fetch_json, free_ports, put, until, vector
-from test_stack import texts
+from lab import Model, fetch, fetch_json, free_ports, replace_file, until, vector
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +14,7 @@ def lab(make_lab):
     # The entries have no label class, so the class is the file's name.
     entry = '- targets: ["{0.address}"]\n  labels:\n    student: Student {0.port}\n'
     own = '- {targets: ["localhost:1"], labels: {class: own}}\n'
-    put(lab.stack / "prometheus/targets/class.yml", "".join(entry.format(model) for model in lab.models) + own)
+    replace_file(lab.stack / "prometheus/targets/class.yml", "".join(entry.format(model) for model in lab.models) + own)
     lab.up("prometheus", "alertmanager", "mailpit")
     # The model of no class is down all the time and gets a mail of its own.
     lab.model.stop()
@@ -33,8 +32,8 @@ def test_the_mails_of_30_models_come_together_and_name_the_students(lab):
         down = f'ALERTS{{alertname="ModelMockDown", instance="{model.address}", alertstate="firing"}}'
         until(60, f"ModelMockDown of {model.address}", lambda: vector(lab.prometheus, down))
         line = f"ModelMockDown at {model.address} of Student {model.port} is firing: Prometheus cannot scrape"
-        mails = lambda: texts(lab, "FIRING ModelMockDown in class class: ")
-        until(60, f"the mail of {model.address}", lambda: any(line in text for text in mails()))
+        mails = lambda: lab.mail_texts("FIRING ModelMockDown in class class: ")
+        until(60, f"the mail of {model.address}", lambda: any(line in text for text in mails()), mails)
     subjects = lab.mails()
     assert len(subjects) <= 8, subjects
     own = rf"FIRING ModelMockDown at {lab.model.address} since \d\d:\d\d:\d\d UTC: Prometheus cannot scrape the model"
@@ -44,7 +43,7 @@ def test_the_mails_of_30_models_come_together_and_name_the_students(lab):
     for model in lab.models[:2]:
         model.start("--value", "0.5")
     end = re.compile(r"(FIRING|RESOLVED) ModelMockDown in class class:.* \d resolved: ")
-    until(90, "the mail of their end", lambda: any(end.match(f"{subject}: ") for subject in lab.mails()))
+    until(90, "the mail of their end", lambda: any(end.match(f"{subject}: ") for subject in lab.mails()), lab.mails)
 
 
 def test_in_a_class_result_alerts_are_suppressed_while_a_model_is_down(lab):

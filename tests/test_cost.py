@@ -14,9 +14,10 @@ import pytest
 
 from lab import WORK, free_ports, modelmock, needs, start, until
 
+# The words before the name of the file that gets the counts.
 COUNTERS = {
-    "strace": "strace -f -y --output=",
-    "valgrind": "valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file=",
+    "strace": ["strace", "-f", "-y", "--output="],
+    "valgrind": ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--log-file="],
 }
 # The same model in Python. Its address is the next argument.
 MOCK = """
@@ -36,10 +37,11 @@ def scrape(client):
 
 def trace(counter, command, scrapes, new_connections=False):
     """What strace or valgrind writes about a program that is scraped this often."""
-    needs(counter, counter)
+    needs(counter, counter, only="linux")
     port = free_ports(1)[0]
     log = WORK / f"{counter}-{port}"
-    process = start(*f"{COUNTERS[counter]}{log}".split(), *command, f"127.0.0.1:{port}", stdout=subprocess.DEVNULL)
+    *words, option = COUNTERS[counter]
+    process = start(*words, f"{option}{log}", *command, f"127.0.0.1:{port}", stdout=subprocess.DEVNULL)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client:
         until(60, "the traced program", lambda: client.close() or scrape(client))
         for _ in range(scrapes):

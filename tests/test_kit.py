@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -9,25 +10,40 @@ import tarfile
 
 import pytest
 
-from lab import Engine, docker, edit, end, image, names_what_is_there, one_line, put, run, start, until, without
+from engine import Engine
+from lab import (
+    ROOT,
+    assert_one_line,
+    docker,
+    edit,
+    replace_file,
+    require_image,
+    run,
+    start,
+    terminate,
+    until,
+    without,
+)
+from links import assert_links_exist
 
 pytestmark = pytest.mark.timeout(600)
 SERVICES = ["prometheus", "alertmanager", "mailpit"]
-NOT_IN_THE_KIT = {"kit.sh", "dist.sh", "grade.sh", "test.sh"}
+NOT_IN_THE_KIT = {"kit.sh", "dist.sh", "grade.sh", "test.sh", "README.md"}
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab):
     """The teacher's clone of the project, with changes and secrets that git doesn't have."""
-    assert all(image(f".*/{service}") for service in SERVICES)
+    assert all(require_image(f".*/{service}") for service in SERVICES)
     lab = make_lab("kit", own_ports=False)
     edit(lab.stack / "compose.yaml", "image: modelmock:", f"image: {lab.project}:")
-    for words in ("init -q", "add README.md stack scripts src Cargo.toml Cargo.lock", "commit -q -m Begin"):
+    files = "README.md LICENSE CHANGELOG.md stack scripts src Cargo.toml Cargo.lock"
+    for words in ("init -q", f"add {files}", "commit -q -m Begin"):
         run("git", "-c", "user.name=teacher", "-c", "user.email=teacher@lab.example", *words.split(), cwd=lab.root)
     edit(lab.stack / "alertmanager/alertmanager.yml", "^( *)smarthost:", r"\1auth_password: REAL-SECRET\n\g<0>")
     edit(lab.stack / "prometheus/targets/class.yml", r"\Z", "# REAL-SECRET\n")
     for name in ("alertmanager/smtp-password", ".env"):
-        put(lab.stack / name, "REAL-SECRET\n")
+        replace_file(lab.stack / name, "REAL-SECRET\n")
     return lab
 
 
@@ -66,17 +82,25 @@ class Laptop:
         self.folder = next(self.root.glob("*/"))
 
     def refuses(self, words, *command):
-        said = self.run(*command, code=1)
-        assert words in said
-        one_line(said)
+        output = self.run(*command, code=1)
+        assert words in output
+        assert_one_line(output)
         assert self.run("docker", "image", "ls", "-q") == self.run("docker", "ps", "-aq") == ""
 
 
+def find(pattern, text):
+    """The part of the text that the pattern matches."""
+    found = re.search(pattern, text, re.M)
+    assert found, f"{pattern} isn't in:\n{text}"
+    return found[0]
+
+
 def test_it_says_what_it_made_and_what_it_left_out(lab, made, record_property):
-    file = lab.root / re.search("^target/kit/.*", made, re.M)[0]
-    assert re.fullmatch(r"modelmock-lab-[\d.]+-prometheus-alertmanager-mailpit-linux-(x86_64|arm64)\.tar", file.name)
+    file = lab.root / find("^target/kit/.*", made)
+    find(r"modelmock-lab-[\d.]+-prometheus-alertmanager-mailpit-linux-(x86_64|arm64)\.tar$", file.name)
     assert f"SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}" in made and f"{file.stat().st_size} bytes" in made
-    assert re.search(r"\nA student needs 0\.[5-9] GB of disk", made) and "It lacks Grafana, Loki, Fluent-Bit" in made
+    find(r"^A student needs 0\.[3-9] GB of disk", made)
+    assert "It lacks Grafana, Loki, Fluent-Bit, Node-exporter, as its README says." in made
     for name in ("alertmanager/alertmanager.yml", "prometheus/targets/class.yml"):
         assert f"in the kit as committed, without your changes: stack/{name}\n" in made
     for name in (".env", "alertmanager/smtp-password"):
@@ -92,21 +116,59 @@ def test_it_holds_what_git_has_and_sums_of_everything(lab, made, laptop):
         content = (laptop.folder / file).read_bytes()
         assert hashlib.sha256(content).hexdigest() == known and b"REAL-SECRET" not in content, file
     scripts = {file.removeprefix("scripts/") for file in files if file.startswith("scripts/")}
-    assert {file.name for file in (lab.root / "scripts").iterdir()} - scripts == NOT_IN_THE_KIT
+    assert {file.name for file in (lab.root / "scripts").iterdir() if file.is_file()} - scripts == NOT_IN_THE_KIT
+    assert not [file for file in scripts if file.startswith(("lib/grade/", "lib/kit/"))]
+    assert "lib/check/dashboard.awk" in scripts and "LICENSE" in files
     assert (laptop.folder / "modelmock").read_bytes().startswith(b"\x7fELF")
     windows = laptop.folder / "modelmock.exe"
     assert "no modelmock.exe in the kit" in made or windows.read_bytes().startswith(b"MZ")
 
 
+def test_it_names_nobody(lab, made, laptop):
+    """Neither the archive nor a file in it says who made it, where, or when."""
+    commit = int(run("git", "log", "-1", "--format=%ct", cwd=lab.root))
+    with tarfile.open(lab.root / find("^target/kit/.*", made)) as kit:
+        for member in kit:
+            owner = (member.uid, member.gid, member.uname, member.gname)
+            assert owner == (0, 0, "", "") and member.mtime == commit, member.name
+            assert member.mode & 0o777 == (0o755 if member.isdir() or member.mode & 0o100 else 0o644), member.name
+    names = [str(path).encode() for path in (lab.root, lab.work, ROOT, pathlib.Path.home()) if len(str(path)) > 1]
+    for file in laptop.folder.rglob("*"):
+        if file.is_file() and file.suffix != ".gz":
+            assert not [name for name in names if name in file.read_bytes()], file
+
+
+def test_two_kits_of_one_commit_are_the_same(lab, made):
+    sums = []
+    for mask in ("077", "022"):
+        command = ["sh", "-c", 'umask "$0" && "$@"', mask, lab.root / "scripts/kit.sh", "mailpit"]
+        sums.append(find("^SHA-256 .*", run(*command, env=lab.env, cwd=lab.root, timeout=500)))
+        # Cargo's files and the image of the exporter are made again.
+        docker("image", "rm", find(rf"{lab.project}:\S+", (lab.stack / "compose.yaml").read_text()))
+    assert sums[0] == sums[1]
+
+
 def test_its_texts_know_what_it_holds(laptop):
     for file in laptop.folder.rglob("*.[my]*"):
-        assert "cargo run --release" not in file.read_text() and "not in the kit" not in file.read_text(), file
+        for words in ("cargo run --release", "not in the kit", "target/release/modelmock"):
+            assert words not in file.read_text(), file
+    lab_pages = laptop.folder / "stack/lab"
+    lacks = "\n> This kit lacks Grafana, Loki, Fluent-Bit, Node-exporter: leave out the pages and steps that need it.\n"
     readme = (laptop.folder / "README.md").read_text()
-    assert "\n> This kit lacks Grafana, Loki, Fluent-Bit: leave out the steps that need it.\n" in readme
-    headings = re.findall("^### (.*?) *[(]", readme, re.M)
-    assert "5.2 Prometheus" in headings and "5.3 Grafana" not in headings and "5.4 Alertmanager and Mailpit" in headings
-    names_what_is_there(laptop.folder, laptop.folder.rglob("*.md"))
+    assert lacks in readme and (lab_pages / "1-model.md").read_text().count("This kit lacks") == 0
+    note = "> This kit lacks Grafana: read this page, and go on with the next one."
+    assert note in (lab_pages / "3-grafana.md").read_text()
+    # The README is the lab's first page.
+    first_page = (lab_pages / "README.md").read_text().splitlines()
+    assert readme.splitlines()[0] == first_page[0] and "](stack/lab/1-model.md)" in readme
+    assert_links_exist(laptop.folder, laptop.folder.rglob("*.md"))
     assert "./modelmock" in (laptop.folder / "stack/prometheus/rules/model.yml").read_text()
+
+
+def test_its_texts_name_only_scripts_that_it_has(laptop):
+    for file in [laptop.folder / "README.md", *laptop.folder.glob("stack/**/*.md")]:
+        for script in NOT_IN_THE_KIT - {"README.md"}:
+            assert not re.search(rf"(?<![\w-]){re.escape(script)}", file.read_text()), f"{file} names {script}"
 
 
 def test_what_cannot_work_is_said_in_one_line_before_anything_is_done(lab, laptop):
@@ -125,26 +187,26 @@ def test_what_cannot_work_is_said_in_one_line_before_anything_is_done(lab, lapto
 
 def test_without_rust_and_network_the_lab_passes_up_to_the_mail(laptop, process):
     model = process(*laptop.command("./modelmock", "--value", "0.95", "--quiet"), stdout=subprocess.DEVNULL)
-    said = laptop.run("scripts/up.sh")
+    output = laptop.run("scripts/up.sh")
     for service in SERVICES:
-        assert f"loading {image(f'.*/{service}')}" in said
-    assert "pulling" not in said and "grafana" not in laptop.run("docker", "ps")
+        assert f"loading {require_image(f'.*/{service}')}" in output
+    assert "pulling" not in output and "grafana" not in laptop.run("docker", "ps")
     until(60, "the target is up", lambda: "1 of 1 up" in laptop.run("scripts/check.sh", "prometheus", code=None))
     laptop.run("scripts/check.sh", "exporter", *SERVICES)
     laptop.run("scripts/check.sh", "--alert")
     assert "Site b     http://localhost:19092" in laptop.run("scripts/store.sh", "up")
     laptop.run("scripts/store.sh", "down", "--volumes")
-    assert "is written" in laptop.run("scripts/report.sh", "7")
-    end(model)
-    said = laptop.run("scripts/check.sh", "exporter", code=1)
-    assert "start the model: ./modelmock" in said and "cargo" not in said
-    said = laptop.run("scripts/up.sh", *SERVICES)
-    assert "start it with ./modelmock" in said and "loading" not in said and "stays as it is" not in said
+    assert "is written" in laptop.run("scripts/hand-in.sh", "7")
+    terminate(model)
+    output = laptop.run("scripts/check.sh", "exporter", code=1)
+    assert "start the model: ./modelmock" in output and "cargo" not in output
+    output = laptop.run("scripts/up.sh", *SERVICES)
+    assert "start it with ./modelmock" in output and "loading" not in output and "stays as it is" not in output
 
 
 def test_the_exporter_is_a_container_with_limits_and_another_image_stays(lab, laptop):
-    said = laptop.run("scripts/up.sh", "exporter", env={"MODELMOCK_FLAGS": "--value 0.25"})
-    assert f"loading {lab.project}:" in said
+    output = laptop.run("scripts/up.sh", "exporter", env={"MODELMOCK_FLAGS": "--value 0.25"})
+    assert f"loading {lab.project}:" in output
     assert "model_result 0.25" in laptop.run("curl", "-s", "http://127.0.0.1:5000/")
     form = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}"
     assert laptop.run("docker", "inspect", "-f", form, "modelmock-exporter-1") == "65534:65534 true [ALL]\n"
@@ -164,7 +226,7 @@ def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab):
     edit(lab.stack / "compose.yaml", "image: axllent/.*", f"image: {lab.project}-mailpit:1")
     edit(lab.stack / "compose.yaml", "image: prom/prometheus.*", f"image: {lab.project}-prometheus:1")
     (lab.work / "image").mkdir()
-    put(lab.work / "image/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    replace_file(lab.work / "image/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
     docker("build", "-q", "--platform", "linux/arm64", "-t", f"{lab.project}-mailpit:1", lab.work / "image")
     run("tar", "-C", lab.work / "image", "-cf", lab.work / "image.tar", "Dockerfile")
     docker("import", lab.work / "image.tar", f"{lab.project}-prometheus:1")
@@ -172,17 +234,26 @@ def test_a_kit_for_another_processor_leaves_the_images_here_as_they_are(lab):
     images = lambda: ours(docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines())
     before = images()
     made = lab.run("kit", "--platform", "linux/arm64", "mailpit", timeout=500)
-    with tarfile.open(lab.root / re.search("^target/kit/.*-mailpit-linux-arm64.tar$", made, re.M)[0]) as kit:
+    with tarfile.open(lab.root / find("^target/kit/.*-mailpit-linux-arm64.tar$", made)) as kit:
         folder = kit.getnames()[0]
         assert kit.extractfile(f"{folder}/images/list").read().count(b" arm64 ") == 2
         assert kit.extractfile(f"{folder}/modelmock").read()[18] == 183
     lab.run("kit", "--platform", "linux/arm64", "prometheus", code=1, timeout=500)
     assert images() == before
+    # A registry that has the image: this machine couldn't run it, so it doesn't stay.
+    edit(lab.stack / "compose.yaml", "image: prom/alertmanager.*", f"image: {lab.project}-alertmanager:1")
+    build = f"docker build -q --platform linux/arm64 -t \"$2\" '{lab.work}/image'"
+    replace_file(lab.work / "docker", f'#!/bin/sh\nPATH=${{PATH#*:}}\n[ "$1" != pull ] || exec {build}\nexec docker "$@"\n')
+    run("chmod", "+x", lab.work / "docker")
+    pulls = lab.env | {"PATH": f"{lab.work}:{os.environ['PATH']}"}
+    assert "pulling " in lab.run("kit", "--platform", "linux/arm64", "alertmanager", env=pulls, timeout=500)
+    assert images() == before
+    (lab.work / "docker").unlink()
     # Interrupted while it packs, with a gzip that doesn't end.
-    put(lab.work / "gzip", '#!/bin/sh\ntouch "$0.runs"\nexec sleep 300\n')
+    replace_file(lab.work / "gzip", '#!/bin/sh\ntouch "$0.runs"\nexec sleep 300\n')
     run("chmod", "+x", lab.work / "gzip")
     env = lab.env | {"PATH": f"{lab.work}:{os.environ['PATH']}"}
     kit = start(lab.root / "scripts/kit.sh", "--platform", "linux/arm64", "mailpit", env=env)
     until(120, "gzip", (lab.work / "gzip.runs").exists)
-    end(kit)
+    terminate(kit)
     assert images() == before and not list(lab.root.glob("target/kit/.making*"))

@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from lab import ROOT, docker, fetch, fetch_json, image, modelmock, start, until
-from test_stack import exposed, is_readable, run_health_check
+from lab import ROOT, docker, fetch, fetch_json, is_readable, modelmock, require_image, search, start, until
 
 DAY = 86400
 
@@ -20,8 +19,8 @@ DAY = 86400
 @pytest.fixture(scope="module")
 def lab(make_lab):
     """Loki and Fluent Bit only. No model runs: each test writes the lines of a model of its own."""
-    image("grafana/loki")
-    image("fluent/fluent-bit")
+    require_image("grafana/loki")
+    require_image("fluent/fluent-bit")
     lab = make_lab("logging")
     # Fluent Bit must be able to read the folder that up.sh creates, even if new files are private by default.
     assert "if it runs as cargo run --release | tee -ai" in lab.run("up", "logging", umask=0o077)
@@ -88,15 +87,15 @@ def test_loki_runs_with_the_settings_of_the_file_and_only_for_this_machine(lab):
     settings += ["disk_full_threshold: 0.98", "min_ready_duration: 0s", r"frontend_address: 127.0.0.1:\d+"]
     for setting in settings:
         assert re.search(rf"^ *{setting}$", config, re.M), setting
-    run_health_check(lab, "loki")
-    assert exposed(lab) == []
+    lab.run_health_check("loki")
+    assert lab.exposed() == []
     for url in (f"{lab.loki}/loki/api/v1/labels", f"http://127.0.0.1:{lab.ports[2020]}/api/v1/metrics"):
         assert not is_readable(url)
 
 
 def test_a_line_arrives_with_the_labels_of_the_metric_and_its_own_time(lab):
     line = f"{stamp(-60)} model_result 0.25"
-    write(lab, "model", ["modelmock 0.1.0 serves http://127.0.0.1:5000/metrics; Ctrl+C stops it", line])
+    write(lab, "model", ["modelmock 0.2.0 serves http://127.0.0.1:5000/metrics; Ctrl+C stops it", line])
     arrive(lab, f"localhost:{lab.ports[5000]}", [line], 30)
     series = fetch_json(f"{lab.loki}/loki/api/v1/series", start=int((time.time() - 600) * 1e9))["data"]
     assert series == [{"job": "model_mock", "instance": f"localhost:{lab.ports[5000]}"}]
@@ -105,8 +104,8 @@ def test_a_line_arrives_with_the_labels_of_the_metric_and_its_own_time(lab):
 def test_check_says_why_no_line_arrives(lab):
     lab.model.start("--interval", "1")
     os.utime(lab.logs / "model.log", (0, 0))
-    said = lab.run("check", code=1)
-    assert "FAIL  the model's lines arrive: none in the last 10 s" in said and "cargo run --release | tee" in said
+    output = lab.run("check", code=1)
+    assert "FAIL  the model's lines arrive: none in the last 10 s" in output and "cargo run --release | tee" in output
     write(lab, "model", [f"{stamp(-8 * DAY)} model_result 0.5"])
     refused = "Loki refused 1 since it started"
     until(60, "the refusal", lambda: refused in lab.run("check", "logging", code=1))
@@ -158,6 +157,13 @@ def test_lines_wait_while_loki_is_down(lab):
     write(lab, "localhost:5", [line])
     # Long enough for some tries, and for the line to be on disk.
     time.sleep(15)
+    # Each try comes soon after the one before.
+    waits = re.findall(r"retry in (\d+) seconds", docker("logs", lab.container("fluent-bit")))
+    assert waits and all(int(seconds) <= 6 for seconds in waits), waits
+    # The line takes a part of the space that lines may take on disk.
+    metrics = fetch(f"http://127.0.0.1:{lab.ports[2020]}/api/v2/metrics/prometheus")
+    capacity = search(r'^fluentbit_output_chunk_available_capacity_percent\{name="loki.0"\} (\S+)', metrics)[1]
+    assert 99 < float(capacity) < 100
     docker("restart", lab.container("fluent-bit"))
     docker("start", lab.container("loki"))
     arrive(lab, "localhost:5", [line], 30)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lab import Engine, docker, run
-from test_stack import *  # noqa: F403
-from test_stack import lab  # noqa: F401 (a fixture)
+from engine import Engine
+from finished_stack import *
+from lab import docker, run
 
 
 @pytest.fixture(scope="module", autouse=True)

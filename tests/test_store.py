@@ -6,20 +6,21 @@ import re
 
 import pytest
 
-from lab import LABEL, Model, docker, edit, fetch, free_ports, image, put, until, value, vector
-from test_stack import exposed, is_readable
-
-
-def with_models(lab):
-    """The lab with a model for each site. The result of the second one is too high."""
-    image("prom/prometheus")
-    for file in lab.stack.glob("store/*/site.yml"):
-        edit(file, "_interval: 5s", "_interval: 1s")
-    lab.sites = {name: f"http://127.0.0.1:{lab.ports[port]}" for name, port in (("a", 19091), ("b", 19092))}
-    models = [Model(lab.ports[5001]).start("--interval", "1"), Model(lab.ports[5002]).start("--value", "0.95")]
-    yield lab
-    for each in models:
-        each.stop()
+from lab import (
+    LABEL,
+    docker,
+    edit,
+    fetch,
+    fetch_json,
+    free_ports,
+    is_readable,
+    replace_file,
+    require_image,
+    until,
+    value,
+    vector,
+)
+from sites import arrives_from_both, failing, with_models
 
 
 @pytest.fixture(scope="module")
@@ -27,32 +28,27 @@ def lab(make_lab):
     yield from with_models(make_lab("store"))
 
 
-def arrives_from_both(lab):
-    return value(lab.store, "count(count by (site) (model_result) == 1)") == 2
-
-
 def test_two_sites_write_and_are_told_apart(lab):
-    said = lab.run("store", "up")
-    assert f"http://localhost:{lab.ports[19090]}" in said and "Grafana isn't running" in said
+    output = lab.run("store", "up")
+    assert f"http://localhost:{lab.ports[19090]}" in output and "Grafana isn't running" in output
     until(60, "both sites are in the store", lambda: arrives_from_both(lab))
     assert value(lab.store, 'model_result{site="b"}') == 0.95
+    retention = lambda url: fetch_json(f"{url}/api/v1/status/runtimeinfo")["data"]["storageRetention"]
+    assert [retention(url) for url in (lab.store, *lab.sites.values())] == ["90d or 1GiB", *["15d or 512MiB"] * 2]
     assert "the samples of site-a arrive" in lab.run("check", "store")
     lab.run("store", "up")
-    assert exposed(lab) == []
+    assert lab.exposed() == []
     for url in (lab.store, *lab.sites.values()):
         assert not is_readable(f"{url}/api/v1/labels")
 
 
-def failing(lab, *sites):
-    """The output of check.sh, if it says that samples of these sites don't arrive."""
-    said = lab.run("check", code=None)
-    return all(f"FAIL  the samples of site-{site} arrive" in said for site in sites) and said
-
-
 def test_without_the_store_a_site_alerts_and_check_says_that_samples_wait(lab):
     docker("kill", lab.container("store", "-store"))
-    said = until(60, "check.sh says so", lambda: failing(lab, "a", "b"))
-    assert "no sample is lost while site-a runs" in said
+    output = until(60, "check.sh says so", lambda: failing(lab, "a", "b"))
+    # It doesn't wait much longer than three scrapes.
+    ages = re.findall(r"the newest that arrived is (\d+) s older", output)
+    assert min(map(int, ages)) < 40, ages
+    assert "no sample is lost while site-a runs" in output
     firing = 'ALERTS{alertname="ModelResultHigh",alertstate="firing"}'
     until(60, "site b alerts", lambda: value(lab.sites["b"], firing) == 1)
     assert f"localhost:{lab.ports[9093]}/" in fetch(f"{lab.sites['b']}/api/v1/alertmanagers")
@@ -74,8 +70,9 @@ def test_three_students_write_to_it(lab, model, tmp_path):
     for number in "123":
         target = model("--value", f"0.{number}").address
         text = configuration.replace('"17"', f'"{number}"').replace(f"localhost:{lab.ports[5000]}", target)
-        put(tmp_path / f"{number}.yml", text)
-        options = ["--label", LABEL, "--network", "host", "-v", f"{tmp_path}:/files:ro", image("prom/prometheus")]
+        replace_file(tmp_path / f"{number}.yml", text)
+        options = ["--label", LABEL, "--network", "host", "-v", f"{tmp_path}:/files:ro"]
+        options.append(require_image("prom/prometheus"))
         flags = [f"--config.file=/files/{number}.yml", f"--web.listen-address=127.0.0.1:{free_ports(1)[0]}"]
         students.append(docker("run", "-d", *options, *flags))
 
@@ -89,7 +86,7 @@ def test_three_students_write_to_it(lab, model, tmp_path):
 
 
 def test_grafana_has_it_as_a_data_source_while_it_runs(lab):
-    image("grafana/grafana")
+    require_image("grafana/grafana")
     lab.run("up", "grafana")
     assert "Grafana has the data source Store" in lab.run("store", "up")
     lab.run("store", "up")
@@ -112,5 +109,5 @@ def test_down_with_volumes_leaves_nothing(lab):
 def test_check_says_that_samples_a_store_refuses_are_lost(lab):
     edit(lab.stack / "store/compose.yaml", r"^.*enable-remote-write-receiver\n", "")
     lab.run("store", "up")
-    said = until(60, "check.sh says that writing fails", lambda: failing(lab, "a"))
-    assert "samples were refused and are lost" in said
+    output = until(60, "check.sh says that writing fails", lambda: failing(lab, "a"))
+    assert "samples were refused and are lost" in output

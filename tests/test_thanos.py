@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from lab import ROOT, docker, image, run, until, value, vector
-from test_stack import is_readable
-from test_store import arrives_from_both, failing, with_models
+from lab import ROOT, docker, is_readable, require_image, run, until, value, vector
+from sites import arrives_from_both, failing, with_models
 
 
 def test_the_sites_differ_only_in_the_address_of_the_store():
@@ -17,7 +16,7 @@ def test_the_sites_differ_only_in_the_address_of_the_store():
 
 @pytest.fixture(scope="module")
 def lab(make_lab):
-    image("quay.io/thanos/thanos")
+    require_image("quay.io/thanos/thanos")
     yield from with_models(make_lab("thanos"))
 
 
@@ -48,7 +47,7 @@ def test_nothing_listens_on_another_address_and_nothing_runs_as_root(lab):
     pids = docker("inspect", "-f", "{{.State.Pid}}", *names(lab, *services)).split()
     lines = [line for line in run("ss", "-ltnpH").splitlines() if any(f"pid={pid}," in line for pid in pids)]
     if not lines:
-        pytest.skip("only root sees the processes that listen: run sudo -E scripts/test.sh thanos")
+        pytest.skip("only root sees which processes listen")
     assert all(line.split()[3].startswith("127.0.0.1:") for line in lines), lines
     users = {run("ps", "-o", "uid=", "-p", pid).strip() for pid in pids}
     assert "0" not in users
@@ -82,9 +81,10 @@ def test_with_one_receiver_down_no_sample_is_missing_and_with_two_check_says_so(
 
 
 def test_down_and_up_keep_the_data(lab):
-    ended = int(time.time()) - 3
+    ended = int(time.time())
     stored = lambda: samples(lab.store, ended - 10, ended)
-    assert (before := stored())
+    until(60, "all samples of 10 s", lambda: time.time() > ended + 3 and is_complete(lab, ended - 10, ended))
+    before = stored()
     lab.run("store", "down")
     lab.run("store", "up", "thanos")
     until(60, "the data from before", lambda: stored() == before)

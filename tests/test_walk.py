@@ -1,4 +1,4 @@
-"""Follows the README's sections 5.0 to 5.2, and the clean-up: Docker, the model, Prometheus, and each failure."""
+"""Follows pages 1, 2, 5 and 6 of the lab: Docker, the model, Prometheus and each failure, the log, and the clean-up."""
 
 import re
 import time
@@ -7,7 +7,7 @@ import pytest
 
 import my_stack
 from lab import fetch, fetch_json, modelmock, run, until, vector
-from reader import second_laptop
+from walk import second_laptop
 
 pytestmark = pytest.mark.timeout(600)
 PROMETHEUS = "http://localhost:9090"
@@ -35,12 +35,11 @@ def waits_for_target(health):
 
 
 def test_docker_and_the_model(walk):
-    with walk.section("Check Docker"):
+    with walk.follows("1-model.md"):
         output = walk.type()
         assert "Client:" in output and "Server:" in output
         walk.explains("compose.yaml", "--release", "docker version", "../scripts/up.sh", "../scripts/down.sh")
         assert walk.shell("pwd").endswith("/my-stack\n")
-    with walk.section("Mock the model"):
         command, promised = walk.fence("sh"), walk.fence("text").splitlines()
         walk.run_model(command)
         elsewhere = [modelmock(), *command.split()[4:], "--listen", "127.0.0.1:5001"]
@@ -52,12 +51,14 @@ def test_docker_and_the_model(walk):
         assert digits(page[-3:]) == digits(walk.fence("text").splitlines())
         assert f"# TYPE {walk.word('model_refreshes_total')} counter" in page
         assert fetch(walk.link(f"http://{TARGET}/"))
-        walk.explains("127.0.0.1", "localhost", "5000", "7", "# HELP", "# TYPE", "model_result")
+        assert f"3 passed, 0 failed, 1 {walk.word('open')}\n" in walk.type()
+        assert walk.fence("sh") == "scripts/check.sh --watch"
+        walk.explains("127.0.0.1", "localhost", "5000", "7", "# HELP", "# TYPE", "model_result", "Ctrl+Z", "fg", "ok")
 
 
 def test_prometheus(walk):
     page = walk.page
-    with walk.section("Prometheus"):
+    with walk.follows("2-prometheus.md"):
         walk.write(2)
         output = walk.type()
         assert re.search(rf"^{walk.word('my-stack-prometheus-1')} .* {walk.word('Up')} ", output, re.M)
@@ -114,20 +115,25 @@ def test_prometheus(walk):
         walk.type("docker compose up -d")
         scrapes_after(time.time())
         promised = walk.word("ok    only your machine reaches it: 127.0.0.1")
-        assert promised in walk.type("../scripts/check.sh prometheus", code=None)
+        output = walk.type("../scripts/check.sh prometheus", code=None)
+        assert promised in output
+        not_yet = [line.split(": ")[0] for line in output.splitlines() if re.match("(open|FAIL) ", line)]
+        later = ("the alerting rules are loaded", "Prometheus knows its Alertmanager")
+        assert not_yet == [f"open  {walk.word(line)}" for line in later], output
         walk.model.stop()
         until(60, "the series is stale", lambda: not vector(PROMETHEUS, "model_result"))
         assert vector(PROMETHEUS, "model_result", time=stopped + 10), "the line isn't flat without Prometheus"
-        walk.explains("UNKNOWN", "instance", "host.docker.internal:5000", "5m", "open", "../scripts/check.sh")
-        walk.explains("15m", "docker compose ps -a", "docker compose logs prometheus", "docker volume rm", "localhost")
-    with walk.section("Two logs", "stack/logging.md"):
+        walk.explains("UNKNOWN", "instance", "host.docker.internal:5000", "5m", "open")
+        walk.explains("15m", "docker volume rm", "localhost", "without", "extra_hosts:")
+    with walk.follows("5-logging.md"):
         assert "Completed loading of configuration file" in walk.type()
         walk.explains("my-stack", "Completed loading of configuration file")
-    with walk.section("Hand in and clean up"):
+    with walk.follows("6-hand-in.md"):
         # The tests of the hand-in run the first block.
-        assert walk.fence("sh").startswith("../scripts/report.sh ")
+        assert walk.fence("sh").startswith("../scripts/hand-in.sh ")
         walk.type()
         assert walk.shell("docker ps -aq; docker volume ls -q") == "", "a container or a volume is left"
         assert "my-stack" not in walk.shell("docker network ls")
-        walk.explains("docker compose up -d", "Ctrl+C", "../scripts/down.sh --volumes")
-        walk.explains("docker image rm $(sed -n '/modelmock/!s/^ *image: //p' stack/compose.yaml)")
+        walk.explains("docker compose up -d", "Ctrl+C", "../scripts/down.sh --volumes --images", "../scripts/check.sh")
+        walk.explains("ok", "FAIL", "open", "--value 0.95", "../scripts/check.sh --alert", "hand-in-7.txt", "my-stack")
+        walk.explains("../scripts/down.sh", "7", "-v", "docker ps", "docker volume ls")

@@ -1,9 +1,9 @@
-"""Follows the README's section 5.3: Grafana, which can't reach Prometheus and forgets everything, and a dashboard."""
+"""Follows the lab's page 3: Grafana, which can't reach Prometheus and forgets everything, and a dashboard."""
 
 import pytest
 
 from lab import fetch_json, until
-from reader import second_laptop
+from walk import second_laptop
 
 pytestmark = pytest.mark.timeout(600)
 GRAFANA = "http://localhost:3000"
@@ -12,10 +12,10 @@ PASSWORD = "only-used-here"
 
 @pytest.fixture(scope="module")
 def walk(request):
-    """At the end of section 5.2."""
+    """At the end of page 2."""
     with second_laptop("grafana", request, "prom/prometheus", "grafana/grafana", width=1280) as walk:
         walk.shell(f"mkdir my-stack && cd my-stack && export GRAFANA_PASSWORD={PASSWORD}")
-        walk.write(5)
+        walk.write_up_to("2-prometheus.md")
         walk.run_model("cargo run --release -- --seed 7")
         yield walk
 
@@ -47,7 +47,7 @@ def test_grafana(walk):
     page = walk.page
     button = lambda name: page.get_by_role("button", name=name).first
     refresh = page.get_by_label("Choose refresh time interval").first
-    with walk.section("Grafana"):
+    with walk.follows("3-grafana.md"):
         walk.write()
         starts(walk, walk.word("admin"))
         changes_password(walk)
@@ -112,4 +112,4 @@ def test_grafana(walk):
         walk.chooses(refresh, "10s")
         walk.chooses(button("Last 15 minutes"), "Last 30 minutes")
         walk.press("Save dashboard", "Update default time range", "Update default refresh value")
-        walk.explains("/var/lib/grafana", "up -d")
+        walk.explains("/var/lib/grafana", "up -d", "ok")

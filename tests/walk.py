@@ -1,7 +1,7 @@
-"""The reader of the README: types its commands, writes its blocks into my-stack, and clicks in a browser.
+"""A student who follows the lab: types its commands, writes its blocks into my-stack, and clicks in a browser.
 
-A test that follows the text names each word that it uses: a bold word or a piece of code. The word must be in the text
-of the section, and then on the page or in the terminal. At the end of a section, each of its words must have been used.
+A test that follows a page names each word that it uses: a bold word or a piece of code. The word must be in the text of
+the page, and then in the browser or the terminal. At the end of the page, each of its words must have been used.
 """
 
 import contextlib
@@ -13,19 +13,20 @@ from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
 import my_stack
-from lab import ROOT, Engine, ImageMissing, Lab, Model, fetch, image, run, until
+from engine import Engine
+from lab import ROOT, ImageMissing, Lab, Model, fetch, require_image, run, until
 
 PATIENCE = 60  # seconds for something to appear
 # Bold words that structure the text; a bold word with a blank and a digit is a question: Think 1.
-MARKS = re.compile(r"(Do|See|Think|Read|Answer)\b")
+MARKS = re.compile(r"(Do|See|Think|Read|Answer|Goal|Check|Next)\b")
 
 
 class Walk:
-    """A shell, a browser's page, my-stack, and the section of the text that is followed."""
+    """A shell, a browser's page, my-stack, and the page of the lab that is followed."""
 
     def __init__(self, page, root, pictures, patient):
         self.page, self.root, self.pictures, self.patient = page, root, pictures, patient
-        self.text = "".join((root / name).read_text(encoding="utf-8") for name in ("README.md", "stack/extensions.md"))
+        self.text = my_stack.core_text(root)
         # The folder and the variables of the commands so far.
         self.state = root / "target/state"
         self.state.touch()
@@ -33,14 +34,16 @@ class Walk:
         self.blocks_written = 0
 
     @contextlib.contextmanager
-    def section(self, title, file="README.md"):
-        """A section of the text, up to the next heading. All of its words must be used."""
-        text = (self.root / file).read_text(encoding="utf-8")
-        found = re.search(rf"^##+ ([\d.]+ )?{re.escape(title)}( \(|$).*?(?=^##|\Z)", text, re.S | re.M)
-        assert found, f"{file} lacks the section {title}"
-        self.title, self.used = title, set()
-        self.fences = re.findall(r"^```(\w+)\n(.*?)^```", found[0], re.S | re.M)
-        prose = re.sub(r"^```.*?^```|^\|.*?$|^#.*?$", "", found[0], flags=re.S | re.M)
+    def follows(self, name):
+        """A page of the lab, such as drift.md. All of its words must be used."""
+        text = (self.root / "stack/lab" / name).read_text(encoding="utf-8")
+        if not name[0].isdigit():
+            # Each optional page goes on with the stack of pages 1 to 6.
+            self.text = my_stack.core_text(self.root) + text
+        self.title, self.used = name, set()
+        self.fences = re.findall(r"^```(\w+)\n(.*?)^```", text, re.S | re.M)
+        # The list of criteria is the subject of another test.
+        prose = re.sub(r"^```.*?^```|^\|.*?$|^#.*?$|^- \[ \].*?\n\n", "", text, flags=re.S | re.M)
         self.prose = re.sub(r"</?code>", "`", prose).replace("\n", " ")
         bold = [word for path in re.findall(r"\*\*([^*]+)\*\*", self.prose) for word in path.split(" > ")]
         self.words = [word for word in bold if not MARKS.match(word)] + re.findall(r"`([^`]+)`", self.prose)
@@ -53,7 +56,7 @@ class Walk:
             print("the page is in target/walk/failed.png")
             raise
         left = [word for word in dict.fromkeys(self.words) if word not in self.used]
-        assert not left, f"{title}: the walk hasn't used these words of the text: {left}"
+        assert not left, f"{self.title}: the walk hasn't used these words of the text: {left}"
 
     def word(self, word):
         assert word in self.words, f"{self.title}: the text lacks '{word}'"
@@ -86,6 +89,10 @@ class Walk:
         for name, text in my_stack.assemble(self.text, self.blocks_written).items():
             (self.root / "my-stack" / name).write_text(text)
 
+    def write_up_to(self, last):
+        """Writes the blocks of the lab's pages up to the last one."""
+        self.write(len(my_stack.BLOCK.findall(my_stack.core_text(self.root, last))) - self.blocks_written)
+
     def run_model(self, command):
         """Starts the model as a command of the text says, in the place of the one before."""
         program = "cargo run --release"
@@ -97,7 +104,7 @@ class Walk:
         return url
 
     def opens(self, url):
-        """Opens a link of the section as soon as the program answers."""
+        """Opens a link of the page as soon as the program answers."""
         if "<script" not in until(90, self.link(url), lambda: fetch(url)):
             raise ImageMissing(f"the image behind {url} lacks its web pages")
         self.page.goto(url)
@@ -143,11 +150,14 @@ class Walk:
         def clicked():
             for place in places:
                 found = place()
+                is_covered = False
                 try:
-                    found.click(timeout=2000)
+                    found.click(timeout=2000, trial=True)
                 except Error:
-                    # The input of a switch covers its words.
-                    found.click(timeout=2000, force=True)
+                    # As the input of a switch covers its words.
+                    is_covered = True
+                # On a busy machine, a click that has worked may end late, and a second one would find another page.
+                found.click(timeout=10000, force=is_covered)
                 # A menu moves while it opens.
                 self.page.wait_for_timeout(500)
             return True
@@ -178,7 +188,7 @@ class Walk:
         self.page.wait_for_timeout(500)
 
     def sees(self, text):
-        """Waits until the page shows a text that the README promises."""
+        """Waits until the browser shows a text that the lab promises."""
         self.matches(re.escape(self.word(text)))
 
     def matches(self, pattern):
@@ -213,7 +223,7 @@ def follow(request, root, width):
     if not chromium:
         pytest.skip("Chromium is missing: install the package chromium")
     patient = request.config.option.pictures
-    pictures = ROOT / ("stack/pictures" if patient else "target/walk")
+    pictures = ROOT / ("stack/lab/pictures" if patient else "target/walk")
     pictures.mkdir(parents=True, exist_ok=True)
     # Chromium asks its maker's servers at each start, which is slow without the internet.
     options = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking".split()
@@ -229,9 +239,9 @@ def follow(request, root, width):
 
 @contextlib.contextmanager
 def second_laptop(name, request, *images, width=1000):
-    """A walk with the README's own ports, on an engine and in a network of its own."""
+    """A walk with the lab's own ports, on an engine and in a network of its own."""
     with Engine(name):
         for each in images:
-            image(each)
+            require_image(each)
         with follow(request, Lab(name, folder="modelmock", own_ports=False).root, width) as walk:
             yield walk
