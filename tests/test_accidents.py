@@ -162,15 +162,31 @@ def test_one_up_at_a_time_and_an_interrupt_ends_its_pull(machine, command, tmp_p
 
 
 def test_of_runs_that_find_the_lock_of_a_run_that_was_killed_one_goes_on(tmp_path):
-    library, lock, begin = ROOT / "scripts/lib/alone.sh", tmp_path / "lock", tmp_path / "begin"
-    words = f'die() {{ exit 1; }}; . "{library}"; until [ -e "{begin}" ]; do :; done; take_lock "{lock}" busy; sleep 2'
+    library, lock, begin, end = ROOT / "scripts/lib/alone.sh", tmp_path / "lock", tmp_path / "begin", tmp_path / "end"
+    words = f"""die() {{ exit 1; }}; . "{library}"; until [ -e "{begin}" ]; do :; done
+        take_lock "{lock}" busy; until [ -e "{end}" ]; do sleep 0.1; done"""
     for _ in range(3):
         lock.write_text("999999999\n")
         runs = [start("sh", "-c", words, stderr=subprocess.DEVNULL) for _ in range(6)]
         begin.touch()
+        until(60, "five refusals", lambda: sum(run.poll() == 1 for run in runs) == 5)
+        assert len(lock.read_text()) > 1
+        end.touch()
         assert sorted(run.wait(60) for run in runs) == [0, 1, 1, 1, 1, 1]
         begin.unlink()
+        end.unlink()
         assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_whose_number_comes_late_stays(tmp_path):
+    lock = tmp_path / "lock"
+    lock.touch()
+    # The other run writes its number during the second wait.
+    words = f"""die() {{ echo "$1"; exit 1; }}; . "{ROOT}/scripts/lib/alone.sh"
+        waits=0; sleep() {{ waits=$((waits + 1)); [ $waits -lt 2 ] || echo {os.getpid()} >"{lock}"; }}
+        take_lock "{lock}" busy"""
+    assert f"another sh is busy (process {os.getpid()})" in run("sh", "-c", words, code=1)
+    assert lock.read_text() == f"{os.getpid()}\n"
 
 
 def test_without_curl_docker_or_an_engine(machine):

@@ -7,13 +7,14 @@ take_lock() {
 	lock=$1
 	tries=0
 	until (set -C && echo $$ >"$lock") 2>/dev/null; do
-		# Another one may be about to write its number there, or to end.
-		[ -s "$lock" ] || sleep 1
 		holder=$(cat "$lock" 2>/dev/null)
 		! kill -0 "$holder" 2>/dev/null ||
 			die "another ${0##*/} is $2 (process $holder): wait until it ends, or remove $lock"
+		if [ -z "$holder" ] && [ $tries -lt 3 ]; then
+			# Another run may be about to write its number there, or to end.
+			sleep 1
 		# Another run may have removed it and made its own by now. While this folder is there, no other run removes one.
-		if mkdir "$lock.stale" 2>/dev/null; then
+		elif mkdir "$lock.stale" 2>/dev/null; then
 			[ "$(cat "$lock" 2>/dev/null)" != "$holder" ] || rm -f "$lock" 2>/dev/null
 			rmdir "$lock.stale"
 		else
