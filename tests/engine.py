@@ -92,7 +92,7 @@ class Engine:
         """Copies an image of the first engine into this one."""
         if name not in self.loaded:
             with subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE) as save:
-                run("docker", "-H", self.host, "load", stdin=save.stdout, timeout=300)
+                run("docker", "-H", self.host, "load", stdin=save.stdout)
             assert save.returncode == 0, f"docker save {name} failed"
             self.loaded.add(name)
 

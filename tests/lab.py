@@ -122,7 +122,7 @@ def free_ports(count):
     return ports
 
 
-def run(*command, code=0, timeout=200, **named):
+def run(*command, code=0, timeout=900, **named):
     """Runs the command and returns its output. Its exit code must be this one, or any if None."""
     named.setdefault("env", ENVIRONMENT)
     if "input" not in named:
@@ -300,7 +300,7 @@ def terminate(process, seconds=10):
 def modelmock():
     """The exporter, built as in the README, wherever cargo writes it."""
     needs_rust()
-    output = run("cargo", "build", "--release", "--locked", "--quiet", "--message-format=json", cwd=ROOT, timeout=600)
+    output = run("cargo", "build", "--release", "--locked", "--quiet", "--message-format=json", cwd=ROOT)
     built = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return pathlib.Path([message["executable"] for message in built if message.get("executable")][-1])
 

@@ -11,7 +11,6 @@ NAMES = "typo silence label dropped route hang source volume watchdog reload".sp
 # An engine pauses for each container that it starts: more at a time would not be faster.
 AT_A_TIME = 3
 # A test waits for the incidents before its own.
-TIMEOUT = 900
 
 
 class OnCall:

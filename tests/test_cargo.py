@@ -37,7 +37,7 @@ def test_clippy_finds_nothing(target):
     if target:
         add_target(target)
         command += ["--target", target]
-    run(*command, "--", "-D", "warnings", cwd=ROOT, timeout=600)
+    run(*command, "--", "-D", "warnings", cwd=ROOT)
 
 
 def test_a_scrape_is_answered_if_the_system_refuses_threads(process):

@@ -138,7 +138,7 @@ def test_a_result_is_followed_to_a_mail_that_does_not_name_the_alert_in_its_subj
     assert output["the mail arrives"].startswith("ok ")
     assert "ok    a result passes 0.7" in output[None]
     # The hand-in finds the model by its label, and the programs at their paths.
-    mine.lab.run("hand-in", "7", timeout=300)
+    mine.lab.run("hand-in", "7")
     text = (mine.root / "hand-in-7.txt").read_text()
     for name in ("first-scrape", "minutes-scraped", "fired", "mails", "sample"):
         assert re.search(f"^{name}: [0-9]", text, re.M), f"{name} is missing in:\n{text}"

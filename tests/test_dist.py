@@ -42,7 +42,7 @@ def folders_in(content):
 
 
 def test_without_an_argument_it_makes_the_static_program_of_this_machine(lab, record_property):
-    output = lab.run("dist", env={"CARGO_TARGET_DIR": str(lab.work / "elsewhere")}, timeout=290).splitlines()
+    output = lab.run("dist", env={"CARGO_TARGET_DIR": str(lab.work / "elsewhere")}).splitlines()
     program = lab.root / output[0]
     assert re.fullmatch(r"target/dist/modelmock-[\d.]+-linux-(x86_64|arm64)", output[0]) and len(output) == 3
     assert output[1].endswith(": started and scraped")
@@ -54,7 +54,6 @@ def test_without_an_argument_it_makes_the_static_program_of_this_machine(lab, re
     record_property("measured", "; ".join(output[1:]))
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("platform, target, emulator, magic", PLATFORMS)
 def test_programs_of_other_systems_pass_cargos_tests(
     lab, platform, target, emulator, magic, subtests, tmp_path, record_property
@@ -63,7 +62,7 @@ def test_programs_of_other_systems_pass_cargos_tests(
     needs(emulator, "wine" if emulator == "wine" else "qemu-user-static")
     if platform.startswith("windows"):
         needs("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64")
-    output = lab.run("dist", platform, timeout=500).splitlines()
+    output = lab.run("dist", platform).splitlines()
     assert output[0].removesuffix(".exe").endswith(platform)
     assert output[1].endswith(f"started and scraped with {emulator}")
     assert output[0].endswith(".exe") == platform.startswith("windows")
@@ -79,7 +78,7 @@ def test_programs_of_other_systems_pass_cargos_tests(
     program = shutil.copy(lab.root / output[0], tmp_path)
     env = {"WINEPREFIX": str(ROOT / "target/wine"), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree=;mshtml="}
     env |= ENVIRONMENT | {"MODELMOCK_PROGRAM": program, "MODELMOCK_RUNNER": emulator}
-    run(emulator, program, "--version", env=env, timeout=500)
+    run(emulator, program, "--version", env=env)
     files = [word for file in ("http", "faults", "model", "page") for word in ("--test", file)]
     command = ["cargo", "test", "--locked", "--no-fail-fast", *files, "--", "--exact", *FOREIGN_TESTS]
     assert_all_pass(run(*command, cwd=ROOT, env=env, timeout=500, code=None), subtests, len(FOREIGN_TESTS))

@@ -22,7 +22,7 @@ PAGES = [page for folder in FOLDERS for page in ROOT.glob(f"{folder}.md")]
 def test_shellcheck_accepts_the_scripts():
     needs("shellcheck", "shellcheck")
     scripts = [file for pattern in ("scripts/**/*.sh", "stack/**/*.sh", "tests/*.sh", ".ci/*") for file in ROOT.glob(pattern)]
-    run("shellcheck", "-x", *scripts, cwd=ROOT, timeout=280)
+    run("shellcheck", "-x", *scripts, cwd=ROOT)
 
 
 def substitutions(text, at=0, end=None):

@@ -5,9 +5,7 @@ import re
 import pytest
 
 from lab import assert_one_line
-from oncall import NAMES, TIMEOUT, play
-
-pytestmark = pytest.mark.timeout(TIMEOUT)
+from oncall import NAMES, play
 
 
 def solved_by_the_script(on_call):

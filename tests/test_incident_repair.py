@@ -6,9 +6,7 @@ import shutil
 import pytest
 
 from lab import assert_one_line, docker, fetch, run
-from oncall import NAMES, TIMEOUT, play
-
-pytestmark = pytest.mark.timeout(TIMEOUT)
+from oncall import NAMES, play
 
 
 def typo(on_call):

@@ -9,7 +9,6 @@ import my_stack
 from lab import fetch, fetch_json, modelmock, run, until, vector
 from walk import second_laptop
 
-pytestmark = pytest.mark.timeout(600)
 PROMETHEUS = "http://localhost:9090"
 TARGET = "localhost:5000"
 

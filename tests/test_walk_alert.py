@@ -8,7 +8,6 @@ import pytest
 from lab import fetch_json, until, value
 from walk import second_laptop
 
-pytestmark = pytest.mark.timeout(600)
 PROMETHEUS, ALERTMANAGER, MAILPIT = "http://localhost:9090", "http://localhost:9093", "http://localhost:8025"
 HIGH = "[FIRING:1] ModelResultHigh localhost:5000 (model_mock warning)"
 RESOLVED = "[RESOLVED] ModelResultHigh localhost:5000 (model_mock warning)"

@@ -8,7 +8,6 @@ import pytest
 from lab import Model, fetch_json, until, value
 from walk import second_laptop
 
-pytestmark = pytest.mark.timeout(900)
 PROMETHEUS, ALERTMANAGER, MAILPIT = "http://localhost:9090", "http://localhost:9093", "http://localhost:8025"
 
 

@@ -5,7 +5,6 @@ import pytest
 from lab import fetch_json, until, value, vector
 from walk import second_laptop
 
-pytestmark = pytest.mark.timeout(900)
 PROMETHEUS, MAILPIT = "http://localhost:9090", "http://localhost:8025"
 SECOND = '- "localhost:5001"'
 

@@ -5,7 +5,6 @@ import pytest
 from lab import fetch_json, until
 from walk import second_laptop
 
-pytestmark = pytest.mark.timeout(600)
 GRAFANA = "http://localhost:3000"
 PASSWORD = "only-used-here"
 

@@ -9,8 +9,6 @@ import pytest
 from lab import fetch_json, modelmock, require_image, run, terminate, until
 from walk import follow
 
-pytestmark = pytest.mark.timeout(1800)
-
 
 @pytest.fixture(scope="module")
 def walk(make_lab, request):

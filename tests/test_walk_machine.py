@@ -11,7 +11,6 @@ from lab import ROOT, docker, fetch, fetch_json, replace_file, start, until, val
 from promtool import promtool
 from walk import second_laptop
 
-pytestmark = pytest.mark.timeout(600)
 PROMETHEUS, MAILPIT = "http://localhost:9090", "http://localhost:8025"
 IMAGES = ["prom/prometheus", "prom/node-exporter", "prom/alertmanager", "axllent/mailpit"]
 PAGE = (ROOT / "stack/lab/machine.md").read_text(encoding="utf-8")
