@@ -161,7 +161,7 @@ def test_the_commands_for_a_class_start_its_models_fill_its_file_and_end_both(tm
     assert len(set(started)) == 30
     assert filled.startswith(before) and filled.count("localhost:51") == 30
     assert file.read_text() == before and not pids.exists()
-    until(10, "the end of the models", lambda: not [pid for pid in started if pathlib.Path(f"/proc/{pid}").exists()])
+    until(60, "the end of the models", lambda: not [pid for pid in started if pathlib.Path(f"/proc/{pid}").exists()])
 
 
 @pytest.mark.parametrize("block", list(examples()), ids=lambda block: block.splitlines()[0].strip("# "))

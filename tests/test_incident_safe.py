@@ -111,7 +111,7 @@ def test_the_users_things_stay(on_call):
     terminate(other)
     run("kill", model)
     shutil.rmtree(on_call.folder)
-    until(10, "the end of the model", lambda: on_call.left() == [])
+    until(60, "the end of the model", lambda: on_call.left() == [])
     assert theirs() == before
 
 

@@ -62,7 +62,7 @@ def targets(lab):
 
 
 def test_the_machine_is_a_target_only_while_its_exporter_runs(lab):
-    until(15, "the model is scraped", lambda: targets(lab) == {"model_mock": "up"})
+    until(60, "the model is scraped", lambda: targets(lab) == {"model_mock": "up"})
     lab.run("up", "machine")
     until(20, "the machine is scraped", lambda: targets(lab).get("machine") == "up")
     # The disks of the machine, not those of the container.
@@ -73,5 +73,5 @@ def test_the_machine_is_a_target_only_while_its_exporter_runs(lab):
     assert "its processor is" in output and "1 found" in output, output
     lab.run("down")
     lab.up("prometheus")
-    until(15, "the model is scraped", lambda: targets(lab) == {"model_mock": "up"})
+    until(60, "the model is scraped", lambda: targets(lab) == {"model_mock": "up"})
     assert "node-exporter" in lab.run("check", "machine", code=1)

@@ -89,7 +89,7 @@ def test_alertmanager_in_depth(walk):
         walk.second.stop()
         down = lambda: [subject for subject in mails() if "FIRING:1] ModelDown" in subject]
         until(90, "the mail about the model that is down", down)
-        until(10, "the call of the webhook", lambda: calls(walk) == before + 1)
+        until(60, "the call of the webhook", lambda: calls(walk) == before + 1)
         inhibited = ask(walk.word("am alert query --inhibited -o extended"))
         assert "localhost:5001" in inhibited and walk.word("suppressed") in inhibited, inhibited
         high = [subject for subject in mails() if "ModelResultHigh" in subject]
