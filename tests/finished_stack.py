@@ -30,7 +30,7 @@ def grafana(lab):
 def test_up_prints_the_addresses_and_check_is_satisfied(lab):
     assert f"http://localhost:{lab.ports[9090]}" in lab.output
     assert (lab.stack / ".env").stat().st_mode & 0o777 == 0o600
-    until(20, "the target is up", lambda: lab.ask('count(up{job="model_mock"} == 1)') == 1)
+    until(60, "the target is up", lambda: lab.ask('count(up{job="model_mock"} == 1)') == 1)
     lab.run("check", "exporter", *lab.services)
 
 
@@ -127,9 +127,9 @@ def test_a_result_that_is_high_once_is_mailed_and_so_is_its_end(lab):
     beginning = f"FIRING ModelResultHigh at {address} since "
     count = len(lab.mails(beginning))
     lab.model.start("--value", "0.95")
-    until(20, "Prometheus has the result", lambda: lab.ask("model_result") == 0.95)
+    until(60, "Prometheus has the result", lambda: lab.ask("model_result") == 0.95)
     lab.model.start("--value", "0.5")
-    until(20, f"the mail {beginning}", lambda: len(lab.mails(beginning)) > count, lab.mails)
+    until(60, f"the mail {beginning}", lambda: len(lab.mails(beginning)) > count, lab.mails)
     assert re.match(rf"{beginning}\d\d:\d\d:\d\d UTC: {re.escape(summary)}", lab.mails(beginning)[0])
     text = lab.mail_texts(beginning)[0]
     for line in (
@@ -151,9 +151,9 @@ def test_a_mail_names_its_times_in_utc_and_with_24_hours(lab):
     alert |= {"startsAt": f"{day}T21:02:03Z"}
     alerts = f"{lab.alertmanager}/api/v2/alerts"
     fetch(alerts, [alert | {"endsAt": "2100-01-01T00:00:00Z"}])
-    until(30, "its mail", lambda: lab.mails("FIRING Evening at localhost:1 since 21:02:03 UTC: it is dark"), lab.mails)
+    until(60, "its mail", lambda: lab.mails("FIRING Evening at localhost:1 since 21:02:03 UTC: it is dark"), lab.mails)
     fetch(alerts, [alert | {"endsAt": f"{day}T22:03:04Z"}])
-    [text] = until(30, "the mail of its end", lambda: lab.mail_texts("RESOLVED Evening"), lab.mails)
+    [text] = until(60, "the mail of its end", lambda: lab.mail_texts("RESOLVED Evening"), lab.mails)
     assert f"\nSince {day} 21:02:03 UTC, resolved {day} 22:03:04 UTC\n" in text
 
 
@@ -163,6 +163,6 @@ def test_samples_and_mails_outlive_down(lab):
     lab.run("down")
     assert not listens(lab.ports[9090])
     lab.up(*lab.services)
-    until(20, "a sample more", lambda: lab.ask("count_over_time(model_result[1h])") > samples)
+    until(60, "a sample more", lambda: lab.ask("count_over_time(model_result[1h])") > samples)
     assert mails <= set(lab.mails())
     assert lab.password() == password

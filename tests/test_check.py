@@ -111,7 +111,7 @@ def test_steps_that_come_later_are_open(make_lab, process):
     lab.model.start()
     for port in (9100, 3100, 19091):
         process(sys.executable, "-m", "http.server", "--bind", "127.0.0.1", lab.ports[port])
-        until(30, "the other program", lambda: listens(lab.ports[port]))
+        until(60, "the other program", lambda: listens(lab.ports[port]))
     output = early.check()[None]
     assert output.startswith("This checks your own stack") and "0 failed, 5 open" in output, output
     open_to_all = text.replace("127.0.0.1:", "0.0.0.0:")
@@ -227,7 +227,7 @@ def test_mistakes_in_files_are_told_within_seconds(lab, mistakes):
 
     try:
         # Prometheus takes up to 5 seconds to scrape the targets of a changed file.
-        until(30, "all mistakes", lambda: missing() == [], show=missing)
+        until(60, "all mistakes", lambda: missing() == [], show=missing)
     finally:
         for name in mistakes:
             (lab.stack / "prometheus" / name).unlink()

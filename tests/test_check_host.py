@@ -137,7 +137,7 @@ def test_a_rule_whose_evaluation_fails_is_told_with_its_error(restored):
     restored.edit("alert.rules", "model_result > 0.9", f'"{many}"')
     reload(restored)
     told = lambda: "many-to-many" in restored.check("prometheus", code=None)["the alerting rules are loaded"]
-    until(30, "the error", told)
+    until(60, "the error", told)
 
 
 def test_a_mounted_file_without_a_suffix_that_an_editor_replaced_is_told(restored):
@@ -221,7 +221,7 @@ def test_a_container_that_waits_or_may_not_write_is_told_with_its_reason(restore
     (restored.folder / "closed").mkdir(mode=0o700)
     restored.compose("up", "-d", "--remove-orphans", code=None)
     told = lambda: re.search("permission denied.*mount a named volume", restored.check("prometheus", code=None)[None])
-    until(30, "the reason", told)
+    until(60, "the reason", told)
 
 
 def test_a_stack_through_a_link_or_in_a_folder_below_is_yours(restored):

@@ -25,7 +25,7 @@ def lab(make_lab):
 
 def test_the_mails_of_30_models_come_together_and_name_the_students(lab):
     until(60, "30 models are up", lambda: lab.ask('sum(up{class="class"})') == 30)
-    until(20, "the class of an entry that names it", lambda: lab.ask('up{class="own"}') == 0)
+    until(60, "the class of an entry that names it", lambda: lab.ask('up{class="own"}') == 0)
     # The mail of the second one doesn't wait for five minutes.
     for model in lab.models[:2]:
         model.stop()
@@ -52,4 +52,4 @@ def test_in_a_class_result_alerts_are_suppressed_while_a_model_is_down(lab):
     of_class = [labels | {"class": "a"} for labels in both]
     fetch(url, [{"labels": labels} for labels in (*both, of_class[1] | another, *of_class)])
     suppressed = lambda: fetch_json(url, filter='instance=~"localhost:[12]"', active="false", unprocessed="false")
-    until(30, "that of the class", lambda: [alert["labels"] for alert in suppressed()] == of_class[1:])
+    until(60, "that of the class", lambda: [alert["labels"] for alert in suppressed()] == of_class[1:])

@@ -231,7 +231,7 @@ def test_the_data_source_and_its_interval_are_told(mine):
     assert output[answers].endswith(": Mine") and "Mine: 15s, the default" in output["its scrape interval is 5s"]
     fetch(f"{url}/uid/own", mine.source | {"jsonData": {"timeInterval": "1s"}}, method="PUT", password=PASSWORD)
     accepted = lambda: mine.check("grafana", code=None)["its scrape interval is 5s"].startswith("ok ")
-    until(30, "a short interval", accepted)
+    until(60, "a short interval", accepted)
     fetch(f"{url}/uid/own", mine.source, method="PUT", password=PASSWORD)
 
 

@@ -215,7 +215,7 @@ def test_an_interruption_ends_promtool(lab):
     mine = ["ps", "-aq", "--filter", f"label=modelmock.grade={process.pid}"]
     until(60, "promtool's container", lambda: docker(*mine))
     terminate(process)
-    until(20, "its end", lambda: not docker(*mine))
+    until(60, "its end", lambda: not docker(*mine))
     assert not list(lab.root.glob("target/grade.*"))
 
 

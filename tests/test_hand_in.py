@@ -86,7 +86,7 @@ def work(lab):
     lab.model.start("--seed", "41")
     until(60, "the first results", lambda: lab.ask("model_refreshes_total") >= 2)
     lab.model.stop()
-    until(30, "the target is down", lambda: lab.ask("up") == 0)
+    until(60, "the target is down", lambda: lab.ask("up") == 0)
     lab.model.start("--value", "0.95")
     until(60, "the mail", lambda: [subject for subject in lab.mails() if "ModelResultHigh" in subject])
     silence = {"matchers": [{"name": "alertname", "value": "ModelResultHigh", "isRegex": False}]}

@@ -23,7 +23,7 @@ def test_the_order_depends_on_the_number_and_on_the_results(on_call):
         with open(on_call.lab.work / "output", "w+b") as output:
             command = [on_call.lab.root / "scripts/incident.sh", "start", *words]
             process = start(*command, env=on_call.lab.env, stdout=output, stderr=output)
-            found = until(30, "the name", name.read_text).strip()
+            found = until(60, "the name", name.read_text).strip()
             terminate(process, 60)
         assert process.returncode == 1 and on_call.left() == []
         return found
@@ -186,7 +186,7 @@ def test_the_watchdog_of_the_page_warns_if_prometheus_stops(on_call):
         edit(on_call.folder / file, f"^{place}", lambda found: found[0] + block.split(found[0])[1])
     on_call.compose("up", "-d")
     on_call.compose("restart", "alertmanager")
-    until(30, "a heartbeat", lambda: len(on_call.lab.mails("FIRING Watchdog")) > 1)
+    until(60, "a heartbeat", lambda: len(on_call.lab.mails("FIRING Watchdog")) > 1)
     output = on_call.lab.work / "heartbeat"
     with output.open("w") as out:
         heartbeat = start("sh", "-c", script, stdout=out, stderr=out)

@@ -115,7 +115,7 @@ def test_check_says_why_no_line_arrives(lab):
         until(60, "the same count", lambda: same in lab.run("check", "logging", code=1))
         # As a second model with the same file would.
         write(lab, "model", [f"{stamp(-0.001 * i)} model_result 0.{i}" for i in range(1, 9)])
-        until(30, "the difference", lambda: differs in lab.run("check", "logging", code=1))
+        until(60, "the difference", lambda: differs in lab.run("check", "logging", code=1))
 
 
 def test_the_log_counts_the_same_as_the_histogram(lab):

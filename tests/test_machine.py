@@ -64,10 +64,10 @@ def targets(lab):
 def test_the_machine_is_a_target_only_while_its_exporter_runs(lab):
     until(60, "the model is scraped", lambda: targets(lab) == {"model_mock": "up"})
     lab.run("up", "machine")
-    until(20, "the machine is scraped", lambda: targets(lab).get("machine") == "up")
+    until(60, "the machine is scraped", lambda: targets(lab).get("machine") == "up")
     # The disks of the machine, not those of the container.
     root = 'node_filesystem_size_bytes{job="machine", mountpoint="/"}'
-    until(20, "the size of the disk", lambda: lab.ask(root))
+    until(60, "the size of the disk", lambda: lab.ask(root))
     output = lab.run("check", "machine")
     assert output.count("\nok ") == 4 and "4 passed, 0 failed" in output, output
     assert "its processor is" in output and "1 found" in output, output

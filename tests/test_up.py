@@ -99,7 +99,7 @@ def test_interrupted_it_leaves_nothing(lab):
     log = lab.work / "output"
     with log.open("wb") as output:
         up = start(lab.root / "scripts/up.sh", "prometheus", "mailpit", env=lab.env, stdout=output, stderr=output)
-    until(30, "Compose at work", lambda: "Creating" in log.read_text() or up.poll() is not None)
+    until(60, "Compose at work", lambda: "Creating" in log.read_text() or up.poll() is not None)
     # The shell first waits for Compose.
     terminate(up, 60)
     assert "are stopped again" in log.read_text()

@@ -58,7 +58,7 @@ def test_alertmanager_in_depth(walk):
         walk.run_model("cargo run --release -- --value 0.95")
         until(60, "the mail", lambda: walk.word("[FIRING:1]") in str(mails()))
         walk.run_model("cargo run --release -- --value 0.5")
-        until(30, "the mail of the end", lambda: walk.word("[RESOLVED]") in str(mails()))
+        until(60, "the mail of the end", lambda: walk.word("[RESOLVED]") in str(mails()))
 
         walk.shell(walk.fence("sh"))  # makes the webhook
         walk.write(3)

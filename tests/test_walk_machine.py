@@ -105,11 +105,11 @@ def test_the_machine(walk):
                 until(90, "MachineBusy is pending", lambda: "MachineBusy" in alerts())
                 until(120, "MachineBusy fires", lambda: alerts()["MachineBusy"]["state"] == "firing")
                 subject = walk.word("[FIRING:1] MachineBusy localhost:9100 (warning)")
-                until(30, "the mail", lambda: subject in fetch(f"{MAILPIT}/api/v1/messages?limit=500"))
+                until(60, "the mail", lambda: subject in fetch(f"{MAILPIT}/api/v1/messages?limit=500"))
             next(load, None)
         fill = walk.fence("sh")
         available = lambda: value(PROMETHEUS, "node_memory_MemAvailable_bytes")
-        before = until(30, "the memory", available)
+        before = until(60, "the memory", available)
         load = runs(walk, fill, "fill", signal.SIGINT)
         next(load)
         # Other tests use memory, too.
