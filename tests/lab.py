@@ -274,6 +274,16 @@ def require_image(name):
     return full
 
 
+def require_whole(name):
+    """The same for tests that need more than the program itself: web pages, temporary files, or Mailpit's search. A
+    stand-in for an image that can't be pulled lacks them, and its tools."""
+    full = require_image(name)
+    touch = ["docker", "run", "--rm", "--label", LABEL, "--network", "none", "--entrypoint", "touch", full, "/tmp/file"]
+    if subprocess.run(touch, capture_output=True, timeout=240).returncode:
+        raise ImageMissing(f"the image {full} here is a stand-in, which has the program only")
+    return full
+
+
 def has_image(name):
     return pulled(name)[1]
 

@@ -5,11 +5,12 @@ import time
 
 import pytest
 
-from lab import docker, edit, fetch, fetch_json, replace_file, until
+from lab import docker, edit, fetch, fetch_json, replace_file, require_whole, until
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab):
+    require_whole("axllent/mailpit")
     lab = make_lab("alert")
     lab.up("prometheus", "alertmanager", "mailpit")
     return lab

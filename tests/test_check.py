@@ -58,9 +58,9 @@ def test_a_compose_file_that_is_refused_or_differs_and_a_container_that_ended_ar
     for way, words in [("kill", "isn't running: "), ("stop", "was stopped. Next: docker compose up -d in my-stack")]:
         restored.up()
         # A program that has just started doesn't handle the signal yet.
-        until(60, "Mailpit", lambda: fetch(restored.lab.mailpit))
-        restored.compose(way, "mailpit")
-        assert f"mailpit-1 {words}" in restored.check("mailpit", code=1)["Mailpit is ready"]
+        until(60, "Prometheus", lambda: fetch(f"{restored.lab.prometheus}/-/ready"))
+        restored.compose(way, "prometheus")
+        assert f"prometheus-1 {words}" in restored.check("prometheus", code=1)["Prometheus is ready"]
 
 
 def test_watch_tells_each_change_once_and_ends_when_all_is_ok(restored):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lab import ENVIRONMENT, docker, fetch_json, require_image, until
+from lab import ENVIRONMENT, docker, fetch_json, require_image, require_whole, until
 from student import Stack
 
 COMPOSE = """
@@ -70,6 +70,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def mine(make_lab):
+    require_whole("axllent/mailpit")
     lab = make_lab("alerts")
     files = {
         "compose.yaml": COMPOSE,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lab import modelmock, require_image, start, until
+from lab import modelmock, require_image, require_whole, start, until
 from student import Stack
 
 COMPOSE = """
@@ -86,6 +86,7 @@ CONFIG = (
 
 @pytest.fixture(scope="module")
 def mine(make_lab, request):
+    require_whole("axllent/mailpit")
     images = {word: require_image(f".*/{word.lower()}") for word in ("PROMETHEUS", "ALERTMANAGER", "MAILPIT")}
     lab = make_lab("bridge")
     files = {

@@ -18,6 +18,7 @@ from lab import (
     edit,
     replace_file,
     require_image,
+    require_whole,
     run,
     start,
     terminate,
@@ -192,7 +193,13 @@ def test_without_rust_and_network_the_lab_passes_up_to_the_mail(laptop, process)
     assert "pulling" not in output and "grafana" not in laptop.run("docker", "ps")
     until(60, "the target is up", lambda: "1 of 1 up" in laptop.run("scripts/check.sh", "prometheus", code=None))
     laptop.run("scripts/check.sh", "exporter", *SERVICES)
+    require_whole("axllent/mailpit")
     laptop.run("scripts/check.sh", "--alert")
+    terminate(model)
+
+
+def test_the_store_the_hand_in_and_the_hints_work_in_a_kit(laptop, process):
+    model = process(*laptop.command("./modelmock", "--value", "0.95", "--quiet"), stdout=subprocess.DEVNULL)
     assert "Site b     http://localhost:19092" in laptop.run("scripts/store.sh", "up")
     laptop.run("scripts/store.sh", "down", "--volumes")
     assert "is written" in laptop.run("scripts/hand-in.sh", "7")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab import fetch_json, until, value, vector
+from lab import fetch_json, require_whole, until, value, vector
 from walk import second_laptop
 
 PROMETHEUS, MAILPIT = "http://localhost:9090", "http://localhost:8025"
@@ -12,6 +12,7 @@ SECOND = '- "localhost:5001"'
 @pytest.fixture(scope="module")
 def walk(request):
     with second_laptop("drift", request, "prom/prometheus", "prom/alertmanager", "axllent/mailpit") as walk:
+        require_whole("prom/prometheus")
         walk.shell("mkdir my-stack && cd my-stack")
         walk.write_up_to("6-hand-in.md")
         walk.shell("docker compose up -d prometheus alertmanager mailpit")

@@ -7,6 +7,7 @@ the page, and then in the browser or the terminal. At the end of the page, each 
 import contextlib
 import re
 import shutil
+import urllib.error
 
 import pytest
 from PIL import Image
@@ -105,8 +106,8 @@ class Walk:
 
     def opens(self, url):
         """Opens a link of the page as soon as the program answers."""
-        if "<script" not in until(90, self.link(url), lambda: fetch(url)):
-            raise ImageMissing(f"the image behind {url} lacks its web pages")
+        if "<script" not in until(90, self.link(url), lambda: fetch_page(url)):
+            raise ImageMissing(f"the image behind {url} is a stand-in, which lacks the web pages")
         self.page.goto(url)
 
     def logs_in(self, password):
@@ -235,6 +236,16 @@ def follow(request, root, width):
         yield (walk := Walk(page, root, pictures, patient))
         walk.model.stop()
         browser.close()
+
+
+def fetch_page(url):
+    """The text of the page, or of the error if the program has no such page."""
+    try:
+        return fetch(url)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        return str(error)
 
 
 @contextlib.contextmanager
