@@ -158,13 +158,17 @@ SHARED = {
 services:
   alertmanager:
     image: ALERTMANAGER
-    command: [--config.file=/files/alertmanager.yml, "--web.listen-address=:@9093", --cluster.listen-address=]
+    command:
+      - --config.file=/files/alertmanager.yml
+      - --storage.path=/alertmanager
+      - --web.listen-address=:@9093
+      - --cluster.listen-address=
     volumes: [".:/files"]
     ports: ["127.0.0.1:@9093:@9093", "127.0.0.1:@9090:@9090"]
   prometheus:
     image: PROMETHEUS
     network_mode: "service:alertmanager"
-    command: [--config.file=/files/prometheus.yml, "--web.listen-address=:@9090"]
+    command: [--config.file=/files/prometheus.yml, --storage.tsdb.path=/prometheus, "--web.listen-address=:@9090"]
     volumes: [".:/files"]
 """,
     "alertmanager.yml": "route: {receiver: none}\nreceivers: [{name: none}]\n",
