@@ -224,6 +224,13 @@ def test_a_container_that_waits_or_may_not_write_is_told_with_its_reason(restore
     until(60, "the reason", told)
 
 
+def test_a_container_that_ends_without_a_word_is_told_with_its_exit_code(restored):
+    restored.edit("compose.yaml", "    user: root\n", "    user: root\n    entrypoint: [sh, -c, exit 3]\n")
+    restored.up()
+    told = lambda: "isn't running: it ended with exit code 3" in restored.check("prometheus", code=None)[None]
+    until(60, "the exit code", told)
+
+
 def test_a_stack_through_a_link_or_in_a_folder_below_is_yours(restored):
     restored.compose("down", "-t", "1")
     elsewhere = restored.lab.work / "elsewhere"

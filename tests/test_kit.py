@@ -186,7 +186,7 @@ def test_what_cannot_work_is_said_in_one_line_before_anything_is_done(lab, lapto
 
 
 def test_without_rust_and_network_the_lab_passes_up_to_the_mail(laptop, process):
-    model = process(*laptop.command("./modelmock", "--value", "0.95", "--quiet"), stdout=subprocess.DEVNULL)
+    process(*laptop.command("./modelmock", "--value", "0.95", "--quiet"), stdout=subprocess.DEVNULL)
     output = laptop.run("scripts/up.sh")
     for service in SERVICES:
         assert f"loading {require_image(f'.*/{service}')}" in output
@@ -195,7 +195,6 @@ def test_without_rust_and_network_the_lab_passes_up_to_the_mail(laptop, process)
     laptop.run("scripts/check.sh", "exporter", *SERVICES)
     require_whole("axllent/mailpit")
     laptop.run("scripts/check.sh", "--alert")
-    terminate(model)
 
 
 def test_the_store_the_hand_in_and_the_hints_work_in_a_kit(laptop, process):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import my_stack
-from lab import fetch, fetch_json, modelmock, run, until, vector
+from lab import fetch, fetch_json, modelmock, require_whole, run, until, vector
 from walk import second_laptop
 
 PROMETHEUS = "http://localhost:9090"
@@ -61,6 +61,7 @@ def test_prometheus(walk):
         walk.write(2)
         output = walk.type()
         assert re.search(rf"^{walk.word('my-stack-prometheus-1')} .* {walk.word('Up')} ", output, re.M)
+        require_whole("prom/prometheus")
         walk.opens(PROMETHEUS)
         waits_for_target("down")
         walk.press("Status", "Service discovery")

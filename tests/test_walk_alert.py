@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lab import fetch_json, until, value
+from lab import fetch_json, require_whole, until, value
 from walk import second_laptop
 
 PROMETHEUS, ALERTMANAGER, MAILPIT = "http://localhost:9090", "http://localhost:9093", "http://localhost:8025"
@@ -62,6 +62,8 @@ def test_alertmanager_and_mailpit(walk):
         others = re.findall("^(?:open|FAIL) .*", output, re.M)
         promised = f"{walk.word('open')}  {walk.word('no notification failed')}: "
         assert len(others) == 1 and others[0].startswith(promised), output
+        require_whole("prom/prometheus")
+        require_whole("axllent/mailpit")
         walk.opens(f"{PROMETHEUS}/alerts")
         walk.matches(f"{walk.word('INACTIVE')}|{walk.word('PENDING')}")
         walk.run_model(walk.word("cargo run --release -- --value 0.95"))

@@ -7,7 +7,6 @@ the page, and then in the browser or the terminal. At the end of the page, each 
 import contextlib
 import re
 import shutil
-import urllib.error
 
 import pytest
 from PIL import Image
@@ -15,7 +14,7 @@ from playwright.sync_api import Error, sync_playwright
 
 import my_stack
 from engine import Engine
-from lab import ROOT, ImageMissing, Lab, Model, fetch, require_image, run, until
+from lab import ROOT, Lab, Model, fetch, require_image, run, until
 
 PATIENCE = 60  # seconds for something to appear
 # Bold words that structure the text; a bold word with a blank and a digit is a question: Think 1.
@@ -106,8 +105,7 @@ class Walk:
 
     def opens(self, url):
         """Opens a link of the page as soon as the program answers."""
-        if "<script" not in until(90, self.link(url), lambda: fetch_page(url)):
-            raise ImageMissing(f"the image behind {url} is a stand-in, which lacks the web pages")
+        until(90, self.link(url), lambda: fetch(url))
         self.page.goto(url)
 
     def logs_in(self, password):
@@ -236,16 +234,6 @@ def follow(request, root, width):
         yield (walk := Walk(page, root, pictures, patient))
         walk.model.stop()
         browser.close()
-
-
-def fetch_page(url):
-    """The text of the page, or of the error if the program has no such page."""
-    try:
-        return fetch(url)
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise
-        return str(error)
 
 
 @contextlib.contextmanager

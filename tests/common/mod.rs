@@ -87,7 +87,7 @@ impl Exporter {
     /// Starts a command and waits for the line that names the address.
     pub fn spawn(mut command: Command) -> Self {
         let (mut child, mut stdout, mut first) = spawn_once(&mut command);
-        // Wine itself crashes at one of some 300 starts.
+        // Wine itself crashed at two of some 520 starts.
         if first.is_empty() && env::var_os("MODELMOCK_RUNNER").is_some() {
             (child, stdout, first) = spawn_once(&mut command);
         }

@@ -347,7 +347,7 @@ has_started() {
 	"exited 0") verdict FAIL "$criterion" "$name was stopped" "$start" || return ;;
 	esac
 	reason=$(fact error)
-	silent="it has never started"
+	otherwise="it has never started"
 	waits_for=$(fact depends | tr , '\n' | awk -F : '$2 != "service_started" { print $1 }')
 	case $(fact status) in
 	created*)
@@ -356,7 +356,7 @@ has_started() {
 				"see healthcheck: and depends_on: in your Compose file, and docker compose ps -a" || return
 		fi
 		;;
-	exited*) silent="it ended with exit code $(fact status | cut -d ' ' -f 2)" ;;
+	exited*) otherwise="it ended with exit code $(fact status | cut -d ' ' -f 2)" ;;
 	esac
 	lines=$(docker logs --tail 40 "$container" 2>&1 | grep . | sed 's/.* msg=//')
 	denied=$(printf '%s\n' "$lines" | grep -iE 'permission denied|not writable' | head -n 1)
@@ -365,7 +365,7 @@ has_started() {
 	todo="correct that, then $start"
 	[ -z "$denied" ] ||
 		todo="its user may not write there: mount a named volume where the image has its data, then $start; see $page"
-	verdict FAIL "$criterion" "$name isn't running: ${reason:-$silent}" "$todo"
+	verdict FAIL "$criterion" "$name isn't running: ${reason:-$otherwise}" "$todo"
 }
 
 # utc SECONDS: that time, as Docker prints it.
