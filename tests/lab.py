@@ -122,15 +122,16 @@ def free_ports(count):
     return ports
 
 
-def run(*command, code=0, timeout=900, **named):
-    """Runs the command and returns its output. Its exit code must be this one, or any if None."""
+def run(*command, code=0, timeout=900, stderr=subprocess.STDOUT, **named):
+    """Runs the command and returns its output; with a pipe for errors, those come last. Its exit code must be this one,
+    or any if None."""
     named.setdefault("env", ENVIRONMENT)
     if "input" not in named:
         named.setdefault("stdin", subprocess.DEVNULL)
     command = [str(word) for word in command]
     require_tool(command[0])
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, **named)
-    output = done.stdout.decode(errors="replace")
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, timeout=timeout, **named)
+    output = (done.stdout + (done.stderr or b"")).decode(errors="replace")
     assert code in (None, done.returncode), f"{command} ended with code {done.returncode}, not {code}:\n{output}"
     return output
 

@@ -116,6 +116,15 @@ def test_right_and_wrong_rules(lab, record_property):
             ),
             ["FAIL  rule: promtool doesn't accept it: ", NO_TEST],
         ),
+        # promtool accepts the second file.
+        "first-of-two.txt": (
+            hand_in(
+                rules__yml=ALERT.replace("for:", "fro:"),
+                recorded__yml=RECORDED,
+                prometheus__yml="rule_files: [rules.yml, recorded.yml]\n",
+            ),
+            ["FAIL  rule: promtool doesn't accept it: line ", NO_TEST],
+        ),
         "twice.yml": (
             f"{MEAN}  - name: SUCCESS\n    rules: []\n  - name: SUCCESS\n    rules: []\n",
             ["FAIL  rule: promtool doesn't accept it"],

@@ -72,31 +72,31 @@ choose_tests() {
 	done
 }
 
-# promtool FOLDER ARGUMENT...: runs it in the image, with FOLDER/rules, FOLDER/my-stack and the tests. Its output goes
-# to FOLDER/output. Sets $status, as rules and tests can print anything: 0 if all is right, 1 if promtool says that it
-# isn't, 2 if promtool reached a limit, 3 if it said nothing.
+# promtool FOLDER ARGUMENT...: runs it in the image, with FOLDER/rules, FOLDER/my-stack and the tests. Its errors go to
+# FOLDER/errors, without what it says of the files that are right. Sets $status, as rules and tests can print anything: 0
+# if all is right, 1 if promtool says that it isn't, 2 if promtool reached a limit, 3 if it said nothing.
 promtool() {
 	tried=$1
 	shift
 	docker run --rm --label "modelmock.grade=$$" --network none --memory $max_memory \
 		--ulimit "cpu=$max_seconds:$max_seconds" --tmpfs /promtool:mode=1777 -e TMPDIR=/promtool \
 		-v "$folder/tests:/tests:ro,z" -v "$tried/rules:/rules:ro,z" -v "$tried/my-stack:/my-stack:ro,z" \
-		--entrypoint promtool "$promtool_image" "$@" >"$tried/output" 2>&1
+		--entrypoint promtool "$promtool_image" "$@" 2>"$tried/errors" >/dev/null
 	status=$?
-	reason=$(grep . "$tried/output" | grep -v 'docker run --help' | tail -n 1 | sed 's/^docker: //')
+	reason=$(grep . "$tried/errors" | grep -v 'docker run --help' | tail -n 1 | sed 's/^docker: //')
 	case $status in
 	0 | 1) ;;
 	# The system ended it.
 	137)
 		status=2
-		echo "promtool needs more than $max_seconds s of processor time for it, or $max_memory of memory" >"$tried/output"
+		echo "promtool needs more than $max_seconds s of processor time for it, or $max_memory of memory" >"$tried/errors"
 		;;
 	125 | 126 | 127)
 		status=3
-		echo "Docker failed: $reason" >"$tried/output"
+		echo "Docker failed: $reason" >"$tried/errors"
 		;;
 	*)
-		echo "promtool ended with status $status: $reason" >"$tried/output"
+		echo "promtool ended with status $status: $reason" >"$tried/errors"
 		status=3
 		;;
 	esac
@@ -109,9 +109,9 @@ end_promtools() {
 	[ -z "$ids" ] || docker rm -f $ids >/dev/null 2>&1
 }
 
-# last_line FOLDER: the last line that promtool printed, without the folders of its container.
+# last_line FOLDER: the last line of promtool's errors, without the folders of its container.
 last_line() {
-	grep . "$1/output" | tail -n 1 | sed 's|^ *||; s|/rules/[0-9]*[.]yml|the rules|g; s|/my-stack/||g'
+	grep . "$1/errors" | tail -n 1 | sed 's|^ *||; s|/rules/[0-9]*[.]yml|the rules|g; s|/my-stack/||g'
 }
 
 # print_no_verdict FOLDER ABOUT: the line on the rule or the test if promtool ended without a verdict on it.
